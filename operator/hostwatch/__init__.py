@@ -3,13 +3,13 @@
 The layers, top to bottom; each may import those below it, siblings never each other
 (``pyproject.toml`` holds the contracts, CI checks them):
 
-``cli`` and ``__main__``
+``__main__`` and ``cli``
     One module per command; parse arguments, call.
 ``handlers``
     kopf decorators: translate an event, call.
 ``app``
     The composition root: builds everything from the settings, opens it in order.
-``monitor`` ``ssh`` ``store`` ``bus`` ``notify`` ``telemetry`` ``kube``
+``monitor`` ``ssh`` ``store`` ``bus`` ``telemetry`` ``kube``
     What happens to a server, and the one importer of each vendor library.
 ``settings``
     The environment, read once.

@@ -8,11 +8,15 @@ tested against this file.
 from __future__ import annotations
 
 import socket
-from ipaddress import IPv4Network, IPv6Network
-from typing import Annotated, Literal
+from dataclasses import dataclass
+from ipaddress import IPv4Network, IPv6Network, ip_network
+from typing import TYPE_CHECKING, Annotated, Literal, get_type_hints
 
-from pydantic import Field, SecretStr, field_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
 
 Network = IPv4Network | IPv6Network
 
@@ -26,11 +30,19 @@ class _Environment(BaseSettings):
     )
 
 
-def _split(value: object) -> object:
+def _parts(value: object) -> object:
     """Read a comma-separated list; empty parts do not count."""
     if isinstance(value, str):
         return tuple(part.strip() for part in value.split(",") if part.strip())
     return value
+
+
+def _networks(value: object) -> object:
+    """Read a comma-separated list of CIDRs; host bits must be 0."""
+    parts = _parts(value)
+    if not isinstance(parts, tuple):
+        raise ValueError("not a list of CIDRs")  # noqa: TRY004 - pydantic's protocol
+    return tuple(ip_network(part) for part in parts)
 
 
 class KubernetesSettings(_Environment):
@@ -48,7 +60,7 @@ class KubernetesSettings(_Environment):
     """Budget of status patches for the whole installation, with a burst of ten
     seconds' worth. One patch costs the API server 8 ms of CPU."""
 
-    split_namespaces = field_validator("namespaces", mode="before")(_split)
+    read_namespaces = field_validator("namespaces", mode="before")(_parts)
 
 
 class SshSettings(_Environment):
@@ -71,9 +83,9 @@ class SshSettings(_Environment):
     """Let resources use `trustOnFirstUse`. Off, because whoever answers the first
     connection is then believed."""
 
-    split_networks = field_validator(
+    read_networks = field_validator(
         "allowed_destinations", "cluster_cidrs", mode="before"
-    )(_split)
+    )(_networks)
 
 
 class PostgresSettings(_Environment):
@@ -102,7 +114,7 @@ class NatsSettings(_Environment):
     nats_ca: str | None = None
     """Path of a CA bundle that the servers' certificates must chain to."""
 
-    split_url = field_validator("nats_url", mode="before")(_split)
+    read_urls = field_validator("nats_url", mode="before")(_parts)
 
 
 class TelemetrySettings(_Environment):
@@ -125,13 +137,40 @@ class TelemetrySettings(_Environment):
     """Name of this replica in logs."""
 
 
-class Settings(_Environment):
+@dataclass(frozen=True, slots=True)
+class Settings:
     """All settings of ``hostwatch operator``."""
 
-    kubernetes: KubernetesSettings = Field(default_factory=KubernetesSettings)
-    ssh: SshSettings = Field(default_factory=SshSettings)
-    postgres: PostgresSettings = Field(
-        default_factory=PostgresSettings,  # type: ignore[arg-type]
-    )
-    nats: NatsSettings = Field(default_factory=NatsSettings)
-    telemetry: TelemetrySettings = Field(default_factory=TelemetrySettings)
+    kubernetes: KubernetesSettings
+    ssh: SshSettings
+    postgres: PostgresSettings
+    nats: NatsSettings
+    telemetry: TelemetrySettings
+
+    @classmethod
+    def read(cls) -> Settings:
+        """Read the environment; raises `SettingsError` with all that is wrong in it."""
+        read, wrong = {}, []
+        for name, concern in get_type_hints(cls).items():
+            try:
+                read[name] = concern()
+            except ValidationError as error:
+                wrong += [_sentence(d) for d in error.errors(include_url=False)]
+        if wrong:
+            raise SettingsError(wrong)
+        return cls(**read)
+
+
+class SettingsError(Exception):
+    """Variables that are missing or wrong, a sentence for each."""
+
+    def __init__(self, sentences: list[str]) -> None:
+        super().__init__("\n".join(sentences))
+
+
+def _sentence(detail: ErrorDetails) -> str:
+    """Name the variable and what is wrong, never its value: it may be a secret."""
+    variable = "HOSTWATCH_" + str(detail["loc"][0]).upper()
+    if detail["type"] == "missing":
+        return f"{variable}: must be set"
+    return f"{variable}: {detail['msg']}"

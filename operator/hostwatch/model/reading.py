@@ -42,7 +42,10 @@ class Cpu:
 
 @dataclass(frozen=True, slots=True)
 class CpuUsage:
-    """Percent of all CPU time between two reads; the parts are inside ``total``."""
+    """Percent of all CPU time between two reads.
+
+    ``total`` is all but idle and iowait; user, system and steal are inside it.
+    """
 
     total: float
     user: float
@@ -116,10 +119,14 @@ class Load:
 
 @dataclass(frozen=True, slots=True)
 class Uptime:
-    """Seconds since boot, and the id that a boot draws (random(4))."""
+    """Seconds since boot, and the id that a boot draws (random(4)).
+
+    ``booted`` is when that was by the server's own clock, in seconds of the epoch.
+    """
 
     seconds: float
     boot_id: str | None
+    booted: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -144,3 +144,18 @@ class ServerState:
     consecutive_failures: int = 0
     pinned: PinnedKey | None = None
     result: CollectResult | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """What a resource's status said when it was first seen: an earlier term's word.
+
+    ``conditions`` holds (type, status, reason) in the order of the status.
+    """
+
+    generation: int = 0
+    health: Health = Health.UNKNOWN
+    conditions: tuple[tuple[str, str, str], ...] = ()
+    handled_request: str = ""
+    consecutive_failures: int = 0
+    pinned: PinnedKey | None = None

@@ -10,6 +10,7 @@ from enum import IntEnum
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
+    import asyncio
     from datetime import datetime
 
     from hostwatch.model.credential import Credential, Target
@@ -37,10 +38,12 @@ class Shell(Protocol):
 class Shells(Protocol):
     """The SSH connections, at most one per server."""
 
-    async def open(self, target: Target) -> Shell:
+    async def open(self, target: Target, deadline: asyncio.Timeout) -> Shell:
         """Return the live shell made from an equal target, or connect anew.
 
-        Raises `CollectionError`. Waits its turn for the connect and handshake limits.
+        Raises `CollectionError`. While it waits its turn for the connect and
+        handshake limits the deadline stands still (`asyncio.Timeout.reschedule`):
+        our own queue is no failure of the server.
         """
         ...
 

@@ -3,3 +3,8 @@
 Pure: text in, readings out. What does not belong here: connections, time, and what a
 number means.
 """
+
+from hostwatch.probes.document import parse
+from hostwatch.probes.metrics import summarize
+
+__all__ = ["parse", "summarize"]

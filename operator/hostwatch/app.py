@@ -1,0 +1,265 @@
+"""The composition root: every part is made here, opened in order, closed in reverse."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from datetime import UTC, datetime
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Protocol
+
+import structlog
+
+from hostwatch.bus.publisher import Publisher
+from hostwatch.kube.board import StatusWriter
+from hostwatch.kube.changes import Changes
+from hostwatch.kube.client import ApiAwayError, ApiRefusedError, KubeClient
+from hostwatch.kube.secrets import Secrets
+from hostwatch.kube.sweep import CrdMissingError, Inventory, Sweep
+from hostwatch.monitor.clock import Clock
+from hostwatch.monitor.collect import Collector
+from hostwatch.monitor.hostkeys import HostKeys
+from hostwatch.monitor.monitor import Monitor
+from hostwatch.ssh.shells import Shells
+from hostwatch.store.errors import StoreError
+from hostwatch.store.store import Store
+from hostwatch.telemetry.http import Endpoints
+from hostwatch.telemetry.telemetry import Telemetry
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Coroutine
+
+    from hostwatch.settings import Settings
+
+_SWEEP_SECONDS = 60.0
+_RETRY_SECONDS = 5.0
+_SYNC_SECONDS = 1.0
+_CLOSE_SECONDS = 10.0
+
+
+class InformerEndedError(Exception):
+    """The watch of the resources ended by itself; only a new process helps."""
+
+
+class Informer(Protocol):
+    """Watches the resources and tells of every change."""
+
+    async def __call__(
+        self, changes: Changes, *, ready: asyncio.Event, stop: asyncio.Event
+    ) -> None:
+        """Set ``ready`` once watching, return after ``stop`` was set."""
+        ...
+
+
+class App:
+    """The operator: made of settings, run once, inside a running loop."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._log = structlog.get_logger(component="app")
+        self._stop = asyncio.Event()
+        self._closers: list[tuple[str, Callable[[], Awaitable[None]]]] = []
+        self._synced = False
+        self._api_answers = False
+        self._settings = settings
+        self._telemetry = Telemetry(settings.telemetry, version=version("hostwatch"))
+        metrics = self._telemetry.metrics
+        self._http = Endpoints(
+            settings.telemetry.http_port,
+            render=metrics.render,
+            alive=self._ailments,
+            ready=self._obstacles,
+        )
+        self._client = KubeClient(meter=metrics.kube)
+        self._inventory = Inventory(
+            self._client, namespaces=settings.kubernetes.namespaces
+        )
+        self._board = StatusWriter(
+            self._client,
+            writes_per_second=settings.kubernetes.status_writes_per_second,
+            meter=metrics.kube,
+        )
+        self._secrets = Secrets(self._client, meter=metrics.kube)
+        self._publisher = Publisher(settings.nats, metrics.bus)
+        self._shells = Shells(settings.ssh)
+        self._monitor: Monitor | None = None
+
+    def stop(self) -> None:
+        """End the work in order; `run` returns when that is done."""
+        self._stop.set()
+
+    async def run(self, informer: Informer) -> None:
+        """Work until `stop` is called.
+
+        Raises what no waiting would mend: `KubeConfigError`, `CrdMissingError`,
+        `ClusterIdError`, `DatabaseRefusedError`, `SchemaError`, `HttpPortError` and
+        `InformerEndedError`.
+        """
+        try:
+            await self._open("http", self._http)
+            await self._open("kubernetes client", self._client)
+            await self._open("telemetry", self._telemetry)
+            await _until_one_ends(stop=self._stop.wait(), work=self._work(informer))
+        finally:
+            await self._close()
+
+    async def _work(self, informer: Informer) -> None:
+        cluster_id = await self._cluster()
+        store = Store(
+            self._settings.postgres,
+            cluster_id=cluster_id,
+            meter=self._telemetry.metrics.store,
+        )
+        await self._open("database", store)
+        await self._open("message bus", self._publisher)
+        await self._open("status writer", self._board)
+        await self._open("secrets", self._secrets)
+        self._closers.append(("ssh", self._shells.close_all))
+        self._monitor = monitor = self._make_monitor(store)
+        await monitor.start()
+        self._closers.append(("monitor", monitor.stop))
+        await _until_one_ends(
+            database=self._prepare(store),
+            sweep=self._sweep(monitor, store, cluster_id),
+            informer=self._inform(informer, monitor),
+        )
+
+    async def _prepare(self, store: Store) -> None:
+        await store.prepare()
+        self._log.info("The database is ready")
+        await self._stop.wait()
+
+    def _make_monitor(self, store: Store) -> Monitor:
+        clock = Clock()
+        host_keys = HostKeys(store.pins)
+        return Monitor(
+            collector=Collector(
+                shells=self._shells,
+                credentials=self._secrets,
+                host_keys=host_keys,
+                clock=clock,
+                chance=random.random,
+            ),
+            host_keys=host_keys,
+            credentials=self._secrets,
+            shells=self._shells,
+            sinks=[store.samples, self._publisher],
+            roster=store.roster,
+            board=self._board,
+            meter=self._telemetry,
+            clock=clock,
+        )
+
+    async def _cluster(self) -> str:
+        """Return the cluster's id, once the API server answers."""
+        while True:
+            try:
+                await self._inventory.require_crd()
+                cluster_id = await self._inventory.cluster_id()
+            except ApiAwayError as error:
+                self._log.warning("Waiting for the Kubernetes API", why=str(error))
+                await asyncio.sleep(_RETRY_SECONDS)
+            else:
+                self._api_answers = True
+                return cluster_id
+
+    async def _inform(self, informer: Informer, monitor: Monitor) -> None:
+        """Run the watches; stop them with their own flag, never by cancelling."""
+        changes = Changes(
+            fleet=monitor,
+            statuses=self._board,
+            settings=self._settings.kubernetes,
+            allow_trust_on_first_use=self._settings.ssh.allow_trust_on_first_use,
+        )
+        ready, stop = asyncio.Event(), asyncio.Event()
+        watching = asyncio.create_task(
+            informer(changes, ready=ready, stop=stop), name="watches"
+        )
+
+        async def end() -> None:
+            stop.set()
+            await asyncio.wait({watching})
+
+        self._closers.insert(0, ("watches", end))
+        await asyncio.wait({watching})
+        error = None if watching.cancelled() else watching.exception()
+        if error is not None:
+            raise InformerEndedError("the watch of the resources failed") from error
+        # kopf took a signal that came before our handler was back in its place.
+        self.stop()
+
+    async def _sweep(self, monitor: Monitor, store: Store, cluster_id: str) -> None:
+        """Find deletions that no watch told of, and learn whether all is known."""
+        sweep = Sweep()
+        while True:
+            try:
+                present = await self._inventory.list_present()
+            except (ApiAwayError, ApiRefusedError, CrdMissingError) as error:
+                if self._api_answers:
+                    self._log.warning("The servers cannot be listed", why=str(error))
+                self._api_answers = False
+                await asyncio.sleep(_RETRY_SECONDS if self._synced else _SYNC_SECONDS)
+                continue
+            if not self._api_answers:
+                self._log.info("The servers can be listed again")
+            self._api_answers = True
+            self._synced = present <= monitor.servers()
+            if not self._synced:
+                await asyncio.sleep(_SYNC_SECONDS)
+                continue
+            known = monitor.servers()
+            try:
+                known |= await store.roster.known(
+                    cluster_id, self._settings.kubernetes.namespaces
+                )
+            except StoreError:
+                self._log.debug("The servers in the database are compared later")
+            for server in sweep.gone(known, present):
+                self._log.info("A server is gone without a word", server_id=server)
+                monitor.remove(server)
+                store.roster.gone(server, datetime.now(UTC))
+            await asyncio.sleep(_SWEEP_SECONDS)
+
+    def _ailments(self) -> list[str]:
+        monitor = self._monitor.problems() if self._monitor is not None else []
+        return monitor + self._telemetry.problems()
+
+    def _obstacles(self) -> list[str]:
+        obstacles = []
+        if not self._api_answers:
+            obstacles.append("the Kubernetes API does not answer")
+        if not self._synced:
+            obstacles.append("not every server is known yet")
+        return obstacles
+
+    async def _open(self, name: str, part: _Part) -> None:
+        await part.open()
+        self._closers.append((name, part.close))
+
+    async def _close(self) -> None:
+        """Close in reverse; the watches last, whose end takes every younger task."""
+        while self._closers:
+            name, close = self._closers.pop()
+            try:
+                async with asyncio.timeout(_CLOSE_SECONDS):
+                    await close()
+            except TimeoutError:
+                self._log.warning("A part did not close in time", part=name)
+
+
+class _Part(Protocol):
+    async def open(self) -> None: ...
+
+    async def close(self) -> None: ...
+
+
+async def _until_one_ends(**works: Coroutine[None, None, object]) -> None:
+    """Run all, end the others when the first ends, and raise what that one raised."""
+    tasks = [asyncio.create_task(work, name=name) for name, work in works.items()]
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+    for task in done:
+        task.result()

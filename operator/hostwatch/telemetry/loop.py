@@ -1,0 +1,20 @@
+"""How late the event loop runs what is due: everything else is late with it."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_SECONDS = 0.5
+
+
+async def watch_loop(observe: Callable[[float], None]) -> None:
+    """Report twice a second by how many seconds a sleep was too long."""
+    clock = asyncio.get_running_loop().time
+    while True:
+        due = clock() + _SECONDS
+        await asyncio.sleep(_SECONDS)
+        observe(max(0.0, clock() - due))

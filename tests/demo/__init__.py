@@ -1,0 +1,1 @@
+"""``make demo``: the whole of Hostwatch on this machine, watched live."""
