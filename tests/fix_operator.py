@@ -70,7 +70,7 @@ def settled(
         kubeconfig=control_plane.kubeconfig,
         postgres_dsn=dsn,
         nats_url=bus.url,
-        allowed_destinations="127.0.0.0/8",
+        allowed_destinations="127.0.0.1/32",
         allow_trust_on_first_use="true",
         log_level="debug",
     ) as operator:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 import structlog
 
 from hostwatch.bus.publisher import Publisher
+from hostwatch.kube.addresses import cluster_networks
 from hostwatch.kube.board import StatusWriter
 from hostwatch.kube.changes import Changes
 from hostwatch.kube.client import ApiAwayError, ApiRefusedError, KubeClient
@@ -29,6 +30,7 @@ from hostwatch.telemetry.telemetry import Telemetry
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine
 
+    from hostwatch.kube.addresses import Network
     from hostwatch.settings import Settings
 
 _SWEEP_SECONDS = 60.0
@@ -80,7 +82,6 @@ class App:
         )
         self._secrets = Secrets(self._client, meter=metrics.kube)
         self._publisher = Publisher(settings.nats, metrics.bus)
-        self._shells = Shells(settings.ssh)
         self._monitor: Monitor | None = None
 
     def stop(self) -> None:
@@ -103,7 +104,8 @@ class App:
             await self._close()
 
     async def _work(self, informer: Informer) -> None:
-        cluster_id = await self._cluster()
+        cluster_id, closed = await self._cluster()
+        shells = Shells(self._settings.ssh, closed=closed)
         store = Store(
             self._settings.postgres,
             cluster_id=cluster_id,
@@ -113,8 +115,8 @@ class App:
         await self._open("message bus", self._publisher)
         await self._open("status writer", self._board)
         await self._open("secrets", self._secrets)
-        self._closers.append(("ssh", self._shells.close_all))
-        self._monitor = monitor = self._make_monitor(store)
+        self._closers.append(("ssh", shells.close_all))
+        self._monitor = monitor = self._make_monitor(store, shells)
         await monitor.start()
         self._closers.append(("monitor", monitor.stop))
         await _until_one_ends(
@@ -128,12 +130,12 @@ class App:
         self._log.info("The database is ready")
         await self._stop.wait()
 
-    def _make_monitor(self, store: Store) -> Monitor:
+    def _make_monitor(self, store: Store, shells: Shells) -> Monitor:
         clock = Clock()
         host_keys = HostKeys(store.pins)
         return Monitor(
             collector=Collector(
-                shells=self._shells,
+                shells=shells,
                 credentials=self._secrets,
                 host_keys=host_keys,
                 clock=clock,
@@ -141,7 +143,7 @@ class App:
             ),
             host_keys=host_keys,
             credentials=self._secrets,
-            shells=self._shells,
+            shells=shells,
             sinks=[store.samples, self._publisher],
             roster=store.roster,
             board=self._board,
@@ -149,18 +151,19 @@ class App:
             clock=clock,
         )
 
-    async def _cluster(self) -> str:
-        """Return the cluster's id, once the API server answers."""
+    async def _cluster(self) -> tuple[str, tuple[Network, ...]]:
+        """Return the cluster's id and own networks, once the API server answers."""
         while True:
             try:
                 await self._inventory.require_crd()
                 cluster_id = await self._inventory.cluster_id()
+                networks = await cluster_networks(self._client)
             except ApiAwayError as error:
                 self._log.warning("Waiting for the Kubernetes API", why=str(error))
                 await asyncio.sleep(_RETRY_SECONDS)
             else:
                 self._api_answers = True
-                return cluster_id
+                return cluster_id, networks
 
     async def _inform(self, informer: Informer, monitor: Monitor) -> None:
         """Run the watches; stop them with their own flag, never by cancelling."""

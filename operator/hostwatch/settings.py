@@ -7,7 +7,6 @@ tested against this file.
 
 from __future__ import annotations
 
-import socket
 from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import TYPE_CHECKING, Annotated, Literal, get_type_hints
@@ -67,9 +66,10 @@ class SshSettings(_Environment):
     """Where the operator may connect to, and how much of it at once."""
 
     allowed_destinations: Annotated[tuple[Network, ...], NoDecode] = ()
-    """CIDRs the operator may dial, comma-separated. Empty allows every unicast
-    address but loopback, link-local and the cluster's own; those open only through an
-    entry wholly inside them, for example `127.0.0.1/32`."""
+    """CIDRs the operator may dial, comma-separated; empty allows every unicast
+    address. Loopback, link-local and the cluster's own addresses (its API server, its
+    Services, `HOSTWATCH_CLUSTER_CIDRS`) are closed all the same; an entry wholly inside
+    one of them opens it, for example `127.0.0.1/32`."""
 
     allowed_ports: str = "1-65535"
     """Ports the operator may dial: numbers and ranges, comma-separated, for example
@@ -132,9 +132,6 @@ class TelemetrySettings(_Environment):
 
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """The least severe line to print."""
-
-    identity: str = Field(default_factory=socket.gethostname)
-    """Name of this replica in logs."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -72,7 +72,7 @@ class Stage:
             nats_url=self.nats.url,
             log_level="debug",
             # This machine is the monitored server, and loopback is closed otherwise.
-            allowed_destinations="127.0.0.0/8",
+            allowed_destinations="127.0.0.1/32",
         )
 
     def _namespace(self, organization: str) -> dict[str, object]:

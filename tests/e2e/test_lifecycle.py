@@ -92,7 +92,7 @@ def running(
         kubeconfig=cluster.kubeconfig,
         postgres_dsn=dsn,
         nats_url=nats.url,
-        allowed_destinations="127.0.0.0/8",
+        allowed_destinations="127.0.0.1/32",
         **more,
     ) as operator:
         yield Settled(operator, dsn)
@@ -228,7 +228,7 @@ async def test_sigterm_ends_it_in_order(
         kubeconfig=own_cluster.kubeconfig,
         postgres_dsn=own_database,
         nats_url=own_nats.url,
-        allowed_destinations="127.0.0.0/8",
+        allowed_destinations="127.0.0.1/32",
     )
     with operator:
         settled = Settled(operator, own_database)

@@ -101,7 +101,7 @@ def _eventful() -> OperatorMetrics:
     telemetry.gave_up(_server("web-1"), "the database is away")
     telemetry.skipped(_server("web-1"))
     metrics = telemetry.metrics
-    metrics.process.loop_lagged(0.003)
+    metrics.process.loop_lagged(0.003, 7)
     metrics.store.written(50, 0.02)
     metrics.store.dropped(2, "too_old")
     metrics.store.queued(7)

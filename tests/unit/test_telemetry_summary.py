@@ -138,8 +138,10 @@ async def test_closing_twice_and_without_opening_is_fine():
 
 
 async def test_a_blocked_event_loop_is_measured():
-    seen: list[float] = []
-    watch = asyncio.create_task(watch_loop(seen.append), name="watch")
+    seen: list[tuple[float, int]] = []
+    watch = asyncio.create_task(
+        watch_loop(lambda lag, tasks: seen.append((lag, tasks))), name="watch"
+    )
     await asyncio.sleep(0.3)
     _block(0.6)
     while not seen:
@@ -147,7 +149,8 @@ async def test_a_blocked_event_loop_is_measured():
     watch.cancel()
     await asyncio.wait({watch})
 
-    assert seen[0] > 0.3
+    assert seen[0][0] > 0.3
+    assert seen[0][1] == 2
 
 
 def _block(seconds: float) -> None:

@@ -130,6 +130,11 @@ class KubeClient:
         return self._login.namespace
 
     @property
+    def host(self) -> str:
+        """The URL of the API server, empty while closed."""
+        return "" if self._api is None else str(self._api.configuration.host)
+
+    @property
     def last_answer(self) -> float | None:
         """Monotonic time when the API server last answered as a sound one does."""
         return self._last_answer

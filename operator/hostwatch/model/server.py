@@ -66,6 +66,29 @@ class Thresholds:
     disk: Threshold = Threshold(85, 90)
 
 
+class AlertLevel(StrEnum):
+    """The lowest level that raises an alert."""
+
+    WARNING = "Warning"
+    CRITICAL = "Critical"
+    NEVER = "Never"
+
+
+@dataclass(frozen=True, slots=True)
+class Alerting:
+    """Effective alerting: the resource's own over the operator's defaults.
+
+    ``clear_margin`` is percentage points below the threshold, the others are seconds.
+    """
+
+    cpu: AlertLevel = AlertLevel.CRITICAL
+    memory: AlertLevel = AlertLevel.CRITICAL
+    disk: AlertLevel = AlertLevel.WARNING
+    for_seconds: int = 60
+    clear_margin: float = 5
+    keep_firing_for_seconds: int = 0
+
+
 @dataclass(frozen=True, slots=True)
 class ServerSpec:
     """The effective ``spec`` of one resource, defaults filled in and checked again.
@@ -84,6 +107,7 @@ class ServerSpec:
     retries: int = 2
     suspend: bool = False
     thresholds: Thresholds = Thresholds()
+    alerting: Alerting = Alerting()
     exclude: tuple[str, ...] = ()
 
 

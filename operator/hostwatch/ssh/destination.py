@@ -44,7 +44,7 @@ class DestinationPolicy:
     Without ``allowed`` every unicast address that is not closed; with it only what it
     holds. Loopback and its like and ``cluster_cidrs`` are closed in both cases, and
     open through an allowed network only when that lies wholly inside them.
-    Raises `ValueError` for ports that cannot be read.
+    Raises `SettingsError` for ports that cannot be read.
     """
 
     def __init__(

@@ -11,10 +11,13 @@ if TYPE_CHECKING:
 _SECONDS = 0.5
 
 
-async def watch_loop(observe: Callable[[float], None]) -> None:
-    """Report twice a second by how many seconds a sleep was too long."""
+async def watch_loop(observe: Callable[[float, int], None]) -> None:
+    """Report twice a second by how much a sleep was too long, and how many tasks are.
+
+    The first number is in seconds.
+    """
     clock = asyncio.get_running_loop().time
     while True:
         due = clock() + _SECONDS
         await asyncio.sleep(_SECONDS)
-        observe(max(0.0, clock() - due))
+        observe(max(0.0, clock() - due), len(asyncio.all_tasks()))

@@ -30,6 +30,13 @@ class ProcessMetrics:
             registry=registry,
         )
 
-    def loop_lagged(self, seconds: float) -> None:
+        self._tasks = Gauge(
+            "hostwatch_event_loop_tasks",
+            "Tasks of the event loop; it grows where one is forgotten.",
+            registry=registry,
+        )
+
+    def loop_lagged(self, seconds: float, tasks: int) -> None:
         """Count one look at the event loop."""
         self._lag.observe(seconds)
+        self._tasks.set(tasks)
