@@ -14,17 +14,20 @@ CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/hostwatch
 SOURCES := $(shell cd tests/go && LC_ALL=C && cat go.sum controlplane/*.go \
 	| sha256sum | cut -c1-16)
 CONTROLPLANE := $(or $(HOSTWATCH_CONTROLPLANE),$(CACHE)/controlplane-$(SOURCES))
+# Go commands that are built as they are, named command@version.
+COMMANDS := $(addprefix $(CACHE)/,$(notdir $(shell cat tests/go/commands)))
 
 # command=package; the shells are the login shells that servers have.
-SYSTEM := sshd=openssh-server setpriv=util-linux tcsh=tcsh fish=fish \
-	busybox=busybox zsh=zsh mksh=mksh dash=dash
+SYSTEM := sshd=openssh-server setpriv=util-linux
+SHELLS := tcsh=tcsh fish=fish busybox=busybox zsh=zsh mksh=mksh dash=dash
 
 .PHONY: help
 help: ## Show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s%s\n", $$1, $$2 }' Makefile
 
 .PHONY: test
-test: check lock-check tools ## Run all checks and all tests; ARGS go to pytest
+test: SYSTEM += $(SHELLS)
+test: check lock-check tools $(COMMANDS) ## Run all checks and all tests; ARGS go to pytest
 	@$(BIN)/python -m pytest --cov --cov-report= $(ARGS)
 	@total=$$($(BIN)/coverage report --format=total); \
 	if ! $(BIN)/coverage report --skip-covered --fail-under=90 >.venv/coverage.txt; \
@@ -46,16 +49,12 @@ check: $(LOCKED) ## Run the linters, the type checker and the import contracts
 demo: tools ## Show Hostwatch at work on this machine; DEMO_SECONDS=60 ends it
 	@PYTHONPATH=tests $(BIN)/python -m demo
 
-.PHONY: bench
-bench: tools ## Measure speed and size; ARGS go to the measurement
-	@PYTHONPATH=tests $(BIN)/python tests/bench/soak.py $(ARGS)
-
 .PHONY: soak
 soak: tools ## Run it long and look for growth; ARGS go to the measurement
 	@PYTHONPATH=tests $(BIN)/python tests/bench/soak.py $(ARGS)
 
 .PHONY: tools
-tools: $(LOCKED) system $(CONTROLPLANE) ## Install and build what tests and demo need
+tools: $(LOCKED) system $(CONTROLPLANE) ## Install and build what the demo needs
 
 .PHONY: clean
 clean: ## Remove what was made in the checkout; the cache outside it stays
@@ -97,6 +96,10 @@ system:
 
 $(CONTROLPLANE): | $(LOCKED)
 	@PYTHON="$$PWD/$(BIN)/python" tests/go/build controlplane "$@"
+
+$(COMMANDS): | $(LOCKED)
+	@PYTHON="$$PWD/$(BIN)/python" tests/go/build \
+		"$$(grep -F "/$(@F)" tests/go/commands)" "$@"
 
 # The locks -----------------------------------------------------------------------
 

@@ -5,4 +5,5 @@ pytest_plugins = [
     "fix_nats",
     "fix_ssh",
     "fix_operator",
+    "fix_helm",
 ]

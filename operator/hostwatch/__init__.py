@@ -9,7 +9,7 @@ The layers, top to bottom; each may import those below it, siblings never each o
     kopf decorators: translate an event, call.
 ``app``
     The composition root: builds everything from the settings, opens it in order.
-``monitor`` ``ssh`` ``store`` ``bus`` ``telemetry`` ``kube``
+``monitor`` ``ssh`` ``store`` ``bus`` ``notify`` ``telemetry`` ``kube``
     What happens to a server, and the one importer of each vendor library.
 ``settings``
     The environment, read once.

@@ -4,24 +4,31 @@ from __future__ import annotations
 
 import asyncio
 import random
-from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Protocol
 
 import structlog
 
+from hostwatch.bus.alerts import AlertPublisher
 from hostwatch.bus.publisher import Publisher
 from hostwatch.kube.addresses import cluster_networks
 from hostwatch.kube.board import StatusWriter
 from hostwatch.kube.changes import Changes
 from hostwatch.kube.client import ApiAwayError, ApiRefusedError, KubeClient
+from hostwatch.kube.elector import Elector, unique_identity
+from hostwatch.kube.events import EventSink
+from hostwatch.kube.inventory import CrdMissingError, Inventory
 from hostwatch.kube.secrets import Secrets
-from hostwatch.kube.sweep import CrdMissingError, Inventory, Sweep
+from hostwatch.model.reason import TryAgainLaterError
+from hostwatch.monitor.alerting import AlertDesk
 from hostwatch.monitor.clock import Clock
 from hostwatch.monitor.collect import Collector
 from hostwatch.monitor.hostkeys import HostKeys
 from hostwatch.monitor.monitor import Monitor
+from hostwatch.monitor.sweep import Sweeper
+from hostwatch.notify.relay import Relay
 from hostwatch.ssh.shells import Shells
+from hostwatch.store.alert_file import alert_file
 from hostwatch.store.errors import StoreError
 from hostwatch.store.store import Store
 from hostwatch.telemetry.http import Endpoints
@@ -31,12 +38,14 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine
 
     from hostwatch.kube.addresses import Network
+    from hostwatch.kube.elector import Term
+    from hostwatch.model.server import ServerId
     from hostwatch.settings import Settings
 
-_SWEEP_SECONDS = 60.0
 _RETRY_SECONDS = 5.0
-_SYNC_SECONDS = 1.0
+_LEASE_TIMEOUT_SECONDS = 4.0
 _CLOSE_SECONDS = 10.0
+_DRAIN_SECONDS = 3.0
 
 
 class InformerEndedError(Exception):
@@ -54,17 +63,19 @@ class Informer(Protocol):
 
 
 class App:
-    """The operator: made of settings, run once, inside a running loop."""
+    """The operator: made of settings, run once, inside a running loop.
+
+    Every replica watches; the one that holds the Lease works.
+    """
 
     def __init__(self, settings: Settings) -> None:
         self._log = structlog.get_logger(component="app")
         self._stop = asyncio.Event()
         self._closers: list[tuple[str, Callable[[], Awaitable[None]]]] = []
-        self._synced = False
-        self._api_answers = False
         self._settings = settings
+        self._identity = unique_identity(settings.replica.identity)
         self._telemetry = Telemetry(settings.telemetry, version=version("hostwatch"))
-        metrics = self._telemetry.metrics
+        self._metrics = metrics = self._telemetry.metrics
         self._http = Endpoints(
             settings.telemetry.http_port,
             render=metrics.render,
@@ -72,6 +83,10 @@ class App:
             ready=self._obstacles,
         )
         self._client = KubeClient(meter=metrics.kube)
+        # Renewals must not wait for a connection behind status writes.
+        self._lease_client = KubeClient(
+            meter=metrics.kube, timeout=_LEASE_TIMEOUT_SECONDS
+        )
         self._inventory = Inventory(
             self._client, namespaces=settings.kubernetes.namespaces
         )
@@ -82,7 +97,9 @@ class App:
         )
         self._secrets = Secrets(self._client, meter=metrics.kube)
         self._publisher = Publisher(settings.nats, metrics.bus)
+        self._alert_publisher = AlertPublisher(settings.nats, metrics.bus)
         self._monitor: Monitor | None = None
+        self._sweeper: Sweeper | None = None
 
     def stop(self) -> None:
         """End the work in order; `run` returns when that is done."""
@@ -98,6 +115,7 @@ class App:
         try:
             await self._open("http", self._http)
             await self._open("kubernetes client", self._client)
+            await self._open("lease client", self._lease_client)
             await self._open("telemetry", self._telemetry)
             await _until_one_ends(stop=self._stop.wait(), work=self._work(informer))
         finally:
@@ -109,28 +127,86 @@ class App:
         store = Store(
             self._settings.postgres,
             cluster_id=cluster_id,
-            meter=self._telemetry.metrics.store,
+            namespaces=self._settings.kubernetes.namespaces,
+            meter=self._metrics.store,
         )
+        relay = self._make_relay(store)
+        self._monitor = monitor = self._make_monitor(store, shells, relay)
+        changes = Changes(
+            fleet=monitor,
+            statuses=self._board,
+            settings=self._settings.kubernetes,
+            allow_trust_on_first_use=self._settings.ssh.allow_trust_on_first_use,
+        )
+        self._sweeper = sweeper = self._make_sweeper(
+            monitor, changes, store, cluster_id
+        )
+        self._closers.append(("ssh", shells.close_all))
         await self._open("database", store)
         await self._open("message bus", self._publisher)
-        await self._open("status writer", self._board)
+        await self._open("alerts on the bus", self._alert_publisher)
         await self._open("secrets", self._secrets)
-        self._closers.append(("ssh", shells.close_all))
-        self._monitor = monitor = self._make_monitor(store, shells)
-        await monitor.start()
-        self._closers.append(("monitor", monitor.stop))
+
+        async def lead(term: Term) -> None:
+            await self._lead(term, monitor, shells, store, relay)
+
         await _until_one_ends(
             database=self._prepare(store),
-            sweep=self._sweep(monitor, store, cluster_id),
-            informer=self._inform(informer, monitor),
+            sweep=sweeper.run(),
+            informer=self._inform(informer, changes),
+            elector=self._make_elector().run(lead),
         )
+
+    async def _lead(
+        self,
+        term: Term,
+        monitor: Monitor,
+        shells: Shells,
+        store: Store,
+        relay: Relay,
+    ) -> None:
+        """Work for one term; all of it has ended when this returns."""
+        await relay.open()
+        try:
+            alerts = await relay.load(late=monitor.adopt)
+            await self._board.open()
+            await monitor.start(alerts)
+            await store.keep_up()
+        finally:
+            await monitor.stop()
+            await shells.disconnect()
+            # Without the Lease another replica may write already.
+            drain = _DRAIN_SECONDS if term.valid() else 0
+            await self._board.close(drain=drain)
+            await relay.close(drain=drain)
 
     async def _prepare(self, store: Store) -> None:
         await store.prepare()
         self._log.info("The database is ready")
         await self._stop.wait()
 
-    def _make_monitor(self, store: Store, shells: Shells) -> Monitor:
+    def _make_elector(self) -> Elector:
+        replica = self._settings.replica
+        return Elector(
+            self._lease_client,
+            namespace=replica.lease_namespace or self._lease_client.namespace,
+            name=f"{replica.instance}-shard-0-of-1",
+            identity=self._identity,
+            meter=self._metrics.lease,
+        )
+
+    def _make_relay(self, store: Store) -> Relay:
+        return Relay(
+            database=store.alerts,
+            file=alert_file(self._settings.replica.spool_dir),
+            sinks=[
+                EventSink(self._client, identity=self._identity),
+                self._alert_publisher,
+            ],
+            meter=self._metrics.notify,
+        )
+
+    def _make_monitor(self, store: Store, shells: Shells, relay: Relay) -> Monitor:
         clock = Clock()
         host_keys = HostKeys(store.pins)
         return Monitor(
@@ -147,8 +223,29 @@ class App:
             sinks=[store.samples, self._publisher],
             roster=store.roster,
             board=self._board,
+            alerts=AlertDesk(relay),
             meter=self._telemetry,
             clock=clock,
+        )
+
+    def _make_sweeper(
+        self, monitor: Monitor, changes: Changes, store: Store, cluster_id: str
+    ) -> Sweeper:
+        async def present() -> set[ServerId]:
+            try:
+                return await self._inventory.list_present()
+            except (ApiAwayError, ApiRefusedError, CrdMissingError) as error:
+                raise TryAgainLaterError(str(error)) from error
+
+        async def recorded() -> set[ServerId]:
+            namespaces = self._settings.kubernetes.namespaces
+            try:
+                return await store.roster.known(cluster_id, namespaces)
+            except StoreError as error:
+                raise TryAgainLaterError(str(error)) from error
+
+        return Sweeper(
+            monitor, present=present, recorded=recorded, gone=changes.server_gone
         )
 
     async def _cluster(self) -> tuple[str, tuple[Network, ...]]:
@@ -162,17 +259,10 @@ class App:
                 self._log.warning("Waiting for the Kubernetes API", why=str(error))
                 await asyncio.sleep(_RETRY_SECONDS)
             else:
-                self._api_answers = True
                 return cluster_id, networks
 
-    async def _inform(self, informer: Informer, monitor: Monitor) -> None:
+    async def _inform(self, informer: Informer, changes: Changes) -> None:
         """Run the watches; stop them with their own flag, never by cancelling."""
-        changes = Changes(
-            fleet=monitor,
-            statuses=self._board,
-            settings=self._settings.kubernetes,
-            allow_trust_on_first_use=self._settings.ssh.allow_trust_on_first_use,
-        )
         ready, stop = asyncio.Event(), asyncio.Event()
         watching = asyncio.create_task(
             informer(changes, ready=ready, stop=stop), name="watches"
@@ -190,49 +280,14 @@ class App:
         # kopf took a signal that came before our handler was back in its place.
         self.stop()
 
-    async def _sweep(self, monitor: Monitor, store: Store, cluster_id: str) -> None:
-        """Find deletions that no watch told of, and learn whether all is known."""
-        sweep = Sweep()
-        while True:
-            try:
-                present = await self._inventory.list_present()
-            except (ApiAwayError, ApiRefusedError, CrdMissingError) as error:
-                if self._api_answers:
-                    self._log.warning("The servers cannot be listed", why=str(error))
-                self._api_answers = False
-                await asyncio.sleep(_RETRY_SECONDS if self._synced else _SYNC_SECONDS)
-                continue
-            if not self._api_answers:
-                self._log.info("The servers can be listed again")
-            self._api_answers = True
-            self._synced = present <= monitor.servers()
-            if not self._synced:
-                await asyncio.sleep(_SYNC_SECONDS)
-                continue
-            known = monitor.servers()
-            try:
-                known |= await store.roster.known(
-                    cluster_id, self._settings.kubernetes.namespaces
-                )
-            except StoreError:
-                self._log.debug("The servers in the database are compared later")
-            for server in sweep.gone(known, present):
-                self._log.info("A server is gone without a word", server_id=server)
-                monitor.remove(server)
-                store.roster.gone(server, datetime.now(UTC))
-            await asyncio.sleep(_SWEEP_SECONDS)
-
     def _ailments(self) -> list[str]:
         monitor = self._monitor.problems() if self._monitor is not None else []
         return monitor + self._telemetry.problems()
 
     def _obstacles(self) -> list[str]:
-        obstacles = []
-        if not self._api_answers:
-            obstacles.append("the Kubernetes API does not answer")
-        if not self._synced:
-            obstacles.append("not every server is known yet")
-        return obstacles
+        if self._sweeper is None:
+            return ["the Kubernetes API has not answered yet"]
+        return self._sweeper.obstacles()
 
     async def _open(self, name: str, part: _Part) -> None:
         await part.open()

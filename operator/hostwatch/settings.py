@@ -7,9 +7,11 @@ tested against this file.
 
 from __future__ import annotations
 
+import os
+import socket
 from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network, ip_network
-from typing import TYPE_CHECKING, Annotated, Literal, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Literal, Self, get_type_hints
 
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
 
 Network = IPv4Network | IPv6Network
 
+_HIGHEST_PORT = 65535
+
 
 class _Environment(BaseSettings):
     model_config = SettingsConfigDict(
@@ -27,6 +31,14 @@ class _Environment(BaseSettings):
         extra="ignore",
         use_attribute_docstrings=True,
     )
+
+    @classmethod
+    def read(cls) -> Self:
+        """Read this concern alone; raises `SettingsError`."""
+        try:
+            return cls()
+        except ValidationError as error:
+            raise SettingsError(_sentences(error)) from None
 
 
 def _parts(value: object) -> object:
@@ -41,7 +53,46 @@ def _networks(value: object) -> object:
     parts = _parts(value)
     if not isinstance(parts, tuple):
         raise ValueError("not a list of CIDRs")  # noqa: TRY004 - pydantic's protocol
-    return tuple(ip_network(part) for part in parts)
+    return tuple(_network(part, number) for number, part in enumerate(parts, 1))
+
+
+def _network(text: str, number: int) -> Network:
+    try:
+        return ip_network(text)
+    except ValueError:
+        raise ValueError(
+            f"entry {number} must be a CIDR without host bits, for example 10.0.0.0/8"
+        ) from None
+
+
+def port_ranges(text: str) -> tuple[range, ...]:
+    """Read numbers and ranges, comma-separated: ``22,2200-2299``.
+
+    Raises `ValueError`.
+    """
+    parts = enumerate(text.split(","), 1)
+    return tuple(_port_range(part.strip(), number) for number, part in parts)
+
+
+def _port_range(text: str, number: int) -> range:
+    first, dash, last = (part.strip() for part in text.partition("-"))
+    numbers = (first, last) if dash else (first, first)
+    if all(n.isascii() and n.isdigit() and len(n) <= len("65535") for n in numbers):
+        low, high = map(int, numbers)
+        if 1 <= low <= high <= _HIGHEST_PORT:
+            return range(low, high + 1)
+    raise ValueError(
+        f"entry {number} must be a port or a range of ports, for example 2200-2299"
+    )
+
+
+def _ports(text: str) -> str:
+    port_ranges(text)
+    return text
+
+
+def _pod_or_host() -> str:
+    return os.environ.get("POD_NAME") or socket.gethostname()
 
 
 class KubernetesSettings(_Environment):
@@ -86,6 +137,7 @@ class SshSettings(_Environment):
     read_networks = field_validator(
         "allowed_destinations", "cluster_cidrs", mode="before"
     )(_networks)
+    check_ports = field_validator("allowed_ports")(_ports)
 
 
 class PostgresSettings(_Environment):
@@ -134,6 +186,27 @@ class TelemetrySettings(_Environment):
     """The least severe line to print."""
 
 
+class ReplicaSettings(_Environment):
+    """Which replica works, and what it keeps beside the database."""
+
+    instance: str = Field(
+        default="hostwatch", pattern=r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?$"
+    )
+    """Names the Leases: two installations in one namespace differ here."""
+
+    lease_namespace: str | None = None
+    """Namespace of the Leases. Default: the pod's, else that of the kubeconfig's
+    context."""
+
+    identity: str = Field(default_factory=_pod_or_host)
+    """Names this replica in its Lease and in Events; a uuid is appended. Default: the
+    pod's name, from the variable POD_NAME, else the host's."""
+
+    spool_dir: str
+    """Directory for what must outlive the process while the database is away: the
+    alerts' last state. `off` disables it. Required."""
+
+
 @dataclass(frozen=True, slots=True)
 class Settings:
     """All settings of ``hostwatch operator``."""
@@ -143,6 +216,7 @@ class Settings:
     postgres: PostgresSettings
     nats: NatsSettings
     telemetry: TelemetrySettings
+    replica: ReplicaSettings
 
     @classmethod
     def read(cls) -> Settings:
@@ -152,7 +226,7 @@ class Settings:
             try:
                 read[name] = concern()
             except ValidationError as error:
-                wrong += [_sentence(d) for d in error.errors(include_url=False)]
+                wrong += _sentences(error)
         if wrong:
             raise SettingsError(wrong)
         return cls(**read)
@@ -165,9 +239,13 @@ class SettingsError(Exception):
         super().__init__("\n".join(sentences))
 
 
+def _sentences(error: ValidationError) -> list[str]:
+    return [_sentence(detail) for detail in error.errors(include_url=False)]
+
+
 def _sentence(detail: ErrorDetails) -> str:
     """Name the variable and what is wrong, never its value: it may be a secret."""
     variable = "HOSTWATCH_" + str(detail["loc"][0]).upper()
     if detail["type"] == "missing":
         return f"{variable}: must be set"
-    return f"{variable}: {detail['msg']}"
+    return f"{variable}: {detail['msg'].removeprefix('Value error, ')}"

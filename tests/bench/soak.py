@@ -16,6 +16,7 @@ import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 from typing import TYPE_CHECKING
 
 import psycopg
@@ -33,8 +34,11 @@ if TYPE_CHECKING:
 
 _SETTLE_SECONDS = 60
 _LOOK_SECONDS = 10
-_LARGEST_SLOPE = 1.0
-"""MiB per minute of resident memory that still counts as flat."""
+_LARGEST_SLOPE = 0.2
+"""MiB per minute of resident memory that still counts as flat in ten minutes."""
+
+_ALLOWANCE = 5
+"""Tasks and descriptors by which the last third may exceed the first."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +50,7 @@ class Look:
     memory: int
     descriptors: int
     tasks: float
+    skipped: float
 
 
 def main() -> int:
@@ -86,11 +91,11 @@ def _soak(directory: Path, arguments: argparse.Namespace) -> int:
             cluster.apply(json.dumps(_manifests(sshd, arguments)))
             looks = list(_look(operator, arguments.minutes * 60))
             seconds = looks[-1].at - looks[0].at
-            intervals = _intervals(postgres.dsn(), since=looks[0].at)
-            page = operator.get("/metrics")[1]
+            time.sleep(5)  # the last batch is on its way
+            intervals = _intervals(postgres.dsn(), looks[0].at, looks[-1].at)
             lines = operator.lines()
     bad = [line for line in lines if line.get("level") not in ("info", "debug")]
-    return _report(arguments, looks, intervals, page, bad, seconds)
+    return _report(arguments, looks, intervals, bad, seconds)
 
 
 def _look(operator: Operator, seconds: float) -> Iterator[Look]:
@@ -100,12 +105,14 @@ def _look(operator: Operator, seconds: float) -> Iterator[Look]:
     time.sleep(_SETTLE_SECONDS)
     while time.time() < end:
         times = process.cpu_times()
+        page = operator.get("/metrics")[1]
         yield Look(
             at=time.time(),
             cpu=times.user + times.system,
             memory=process.memory_info().rss,
             descriptors=process.num_fds(),
-            tasks=_value(operator.get("/metrics")[1], "hostwatch_event_loop_tasks"),
+            tasks=_value(page, "hostwatch_event_loop_tasks"),
+            skipped=_value(page, "hostwatch_slots_skipped_total"),
         )
         time.sleep(_LOOK_SECONDS)
 
@@ -117,15 +124,16 @@ def _value(page: str, name: str) -> float:
     )
 
 
-def _intervals(dsn: str, *, since: float) -> list[float]:
+def _intervals(dsn: str, since: float, until: float) -> list[float]:
     """Return the seconds between each server's consecutive samples, sorted."""
     query = (
         "SELECT extract(epoch FROM collected_at - lag(collected_at) OVER"
         " (PARTITION BY server_id ORDER BY collected_at))::float"
-        " FROM hostwatch.server_resource_metrics WHERE collected_at > to_timestamp(%s)"
+        " FROM hostwatch.server_resource_metrics"
+        " WHERE collected_at BETWEEN to_timestamp(%s) AND to_timestamp(%s)"
     )
     with psycopg.connect(dsn) as connection:
-        rows = connection.execute(query, [since]).fetchall()
+        rows = connection.execute(query, [since, until]).fetchall()
     return sorted(row[0] for row in rows if row[0] is not None)
 
 
@@ -133,16 +141,15 @@ def _report(
     arguments: argparse.Namespace,
     looks: list[Look],
     intervals: list[float],
-    page: str,
     bad: list[dict[str, object]],
     seconds: float,
 ) -> int:
     first, last = looks[0], looks[-1]
     samples = len(intervals)
+    skipped = last.skipped - first.skipped
     cpu = last.cpu - first.cpu
     slope = _slope(looks) / 2**20 * 60
     tasks = sorted(look.tasks for look in looks)
-    half = len(looks) // 2
     table = Table(title="Soak", show_header=False)
     for row in (
         ("cores of this machine", str(os.cpu_count())),
@@ -152,7 +159,7 @@ def _report(
         ("operator CPU", f"{cpu / seconds:.3f} core"),
         ("operator CPU per sample", f"{1000 * cpu / max(1, samples):.2f} ms"),
         ("interval p50, p99, max", _quantiles(intervals)),
-        ("slots skipped", f"{_value(page, 'hostwatch_slots_skipped_total'):.0f}"),
+        ("slots skipped", f"{skipped:.0f}"),
         ("memory, first and last", f"{first.memory >> 20} and {last.memory >> 20} MiB"),
         ("memory slope", f"{slope:+.2f} MiB/min"),
         ("tasks, least and most", f"{tasks[0]:.0f} and {tasks[-1]:.0f}"),
@@ -163,9 +170,13 @@ def _report(
     Console().print(table)
     for line in bad[:10]:
         sys.stderr.write(json.dumps(line) + "\n")
-    most = [max(x.tasks for x in part) for part in (looks[:half], looks[half:])]
-    grew = slope > _LARGEST_SLOPE or most[1] > 1.5 * most[0]
-    return 1 if bad or grew or not samples else 0
+    third = max(1, len(looks) // 3)
+    grew = slope > _LARGEST_SLOPE or any(
+        median(getattr(look, what) for look in looks[-third:])
+        > median(getattr(look, what) for look in looks[:third]) + _ALLOWANCE
+        for what in ("tasks", "descriptors")
+    )
+    return 1 if bad or grew or skipped or not samples else 0
 
 
 def _quantiles(values: list[float]) -> str:

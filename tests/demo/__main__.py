@@ -41,7 +41,9 @@ class Demo:
             await self._health()
             await self._forced()
             await self._record()
-            self._how_to_go_on()
+            await self._alert()
+            await self._failover()
+            await asyncio.to_thread(self._how_to_go_on)
             while end is None or time.monotonic() < end:
                 await self._table()
                 await asyncio.sleep(_TABLE_SECONDS)
@@ -120,6 +122,55 @@ class Demo:
         for organization, count in self._heard.items():
             self._console.print(f"   hostwatch.{organization}.>  {count} messages")
 
+    async def _alert(self) -> None:
+        self._say("db-1 may use 1 % of its memory from now on: an alert, once.")
+        await self._spec("db-1", thresholds={"memory": {"warning": 0.5, "critical": 1}})
+        fired = await self._transition("Alert firing")
+        self._console.print(f"  {fired['detail']}", highlight=False)
+        self._say("The usual threshold again: the alert resolves.")
+        await self._spec("db-1", thresholds=None)
+        await self._transition("Alert resolved")
+        self._say("$ kubectl -n acme get events")
+        events = await self._kubectl("-n", "acme", "get", "events")
+        self._console.print(events, highlight=False, markup=False)
+
+    async def _spec(self, name: str, **fields: object) -> None:
+        patch = json.dumps({"spec": {"alerting": {"forSeconds": 5}, **fields}})
+        await self._kubectl(
+            *("-n", "acme", "patch", "msrv", name, "--type=merge", "-p", patch)
+        )
+
+    async def _transition(self, event: str) -> dict[str, object]:
+        """Wait for a line in the log of either replica."""
+        started = time.monotonic()
+        while time.monotonic() - started < _PATIENCE_SECONDS:
+            for operator in self._stage.operators:
+                if lines := operator.lines(event=event):
+                    return lines[-1]
+            await asyncio.sleep(0.2)
+        raise TimeoutError(f"no line {event!r} in time")
+
+    async def _failover(self) -> None:
+        leader = await asyncio.to_thread(self._stage.leader)
+        self._say(f"{leader.name} holds the Lease and is killed; the other takes over.")
+        await asyncio.to_thread(leader.kill)
+        killed = time.monotonic()
+        # What the killed one published may still arrive.
+        await asyncio.sleep(1)
+        heard = sum(self._heard.values())
+        while sum(self._heard.values()) == heard:
+            if time.monotonic() - killed > _PATIENCE_SECONDS:
+                raise TimeoutError("nobody took over in time")
+            await asyncio.sleep(0.05)
+        took = time.monotonic() - killed
+        self._say(f"The next samples came {took:.1f} s after the kill.")
+        self._console.print(
+            await self._kubectl("get", "leases", "-n", "default"),
+            highlight=False,
+            markup=False,
+        )
+        await asyncio.to_thread(leader.start)
+
     async def _listen(self, organization: str) -> nats.NATS:
         client = await nats.connect(
             self._stage.nats.url_for(organization, organization)
@@ -129,7 +180,7 @@ class Demo:
         async def count(_: Msg) -> None:
             self._heard[organization] += 1
 
-        await client.subscribe(f"hostwatch.{organization}.>", cb=count)
+        await client.subscribe(f"hostwatch.{organization}.resources.>", cb=count)
         return client
 
     def _how_to_go_on(self) -> None:
@@ -139,8 +190,9 @@ class Demo:
             f"export PATH={Path(sys.executable).parent}:$PATH",
             "kubectl get msrv -A -o wide",
             "kubectl describe msrv -n acme web-1",
-            f"tail -f {self._stage.operator.log}",
-            f"curl http://127.0.0.1:{self._stage.operator.port}/metrics",
+            "hostwatch collect -n acme --all --sync",
+            f"tail -f {self._stage.leader().log}",
+            f"curl http://127.0.0.1:{self._stage.leader().port}/metrics",
         ):
             self._console.print(f"  {line}", highlight=False, soft_wrap=True)
 

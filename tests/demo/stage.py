@@ -21,6 +21,7 @@ SERVERS = {
     "globex": ("build-1", "build-2"),
 }
 INTERVAL_SECONDS = 5
+INSTANCE = "demo"
 
 
 class Stage:
@@ -39,7 +40,10 @@ class Stage:
             )
             self.cluster = parts.enter_context(ControlPlane(self._folder("cluster")))
             self.cluster.install_crd()
-            self.operator = parts.enter_context(self._operator())
+            self.operators = [
+                parts.enter_context(self._operator(name))
+                for name in ("replica-1", "replica-2")
+            ]
             self._parts = parts.pop_all()
         return self
 
@@ -64,13 +68,23 @@ class Stage:
         members = [organization_user(name, name) for name in SERVERS]
         return [NatsUser(name="operator", password="operator"), *members]
 
-    def _operator(self) -> Operator:
+    def leader(self) -> Operator:
+        """Return the replica that holds the Lease."""
+        holder = self.cluster.kubectl(
+            *("get", "lease", f"{INSTANCE}-shard-0-of-1"),
+            *("-o", "jsonpath={.spec.holderIdentity}"),
+        )
+        return next(o for o in self.operators if holder.startswith(o.name))
+
+    def _operator(self, name: str) -> Operator:
         return Operator(
-            self._folder("operator"),
+            self._folder(name),
+            name=name,
+            instance=INSTANCE,
+            lease_namespace="default",
             kubeconfig=self.cluster.kubeconfig,
             postgres_dsn=self.postgres.dsn(),
             nats_url=self.nats.url,
-            log_level="debug",
             # This machine is the monitored server, and loopback is closed otherwise.
             allowed_destinations="127.0.0.1/32",
         )

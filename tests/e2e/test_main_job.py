@@ -121,8 +121,8 @@ async def test_an_organization_hears_of_its_own_servers_only(
     assert body["organization"] == "blue"
     assert body["status"] in ("healthy", "warning", "critical")
     assert body["metrics"]["memory_total"] > 2**20
-    stamps = {row["collected_at"] for row in settled.samples("talks")}
-    assert datetime.fromisoformat(body["timestamp"]) in stamps
+    taken = datetime.fromisoformat(body["timestamp"])
+    await until(lambda: taken in {r["collected_at"] for r in settled.samples("talks")})
 
 
 async def test_an_annotation_collects_at_once_and_is_acknowledged(
@@ -141,7 +141,7 @@ async def test_an_annotation_collects_at_once_and_is_acknowledged(
     )
     took = time.monotonic() - asked
 
-    assert took < 10
+    assert took < 3
     assert status["lastHandledCollectRequest"] == "first"
     result = status["lastCollectResult"]
     assert (result["request"], result["result"], result["reason"]) == (

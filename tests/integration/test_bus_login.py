@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import datetime as dt
 import json
 import os
+from contextlib import asynccontextmanager
 from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
@@ -19,11 +21,14 @@ from cryptography.x509.oid import NameOID
 
 from hostwatch.bus.publisher import Publisher
 from hostwatch.settings import NatsSettings
-from world.nats import Nats
+from world.nats import Nats, plain_server
 from world.wait import eventually
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
     from pathlib import Path
+
+_TLS_HANDSHAKE = b"\x16"  # the first byte of a ClientHello's record (RFC 8446, 5.1)
 
 
 class Tally:
@@ -42,13 +47,20 @@ class Tally:
         self.why.append(why)
 
 
-async def _outcome(url: str, **settings: str) -> tuple[bool, list[str], list[str]]:
-    """Return whether a publisher connects, its failures, and the causes it logs."""
+async def _outcome(
+    url: str, until: str = "", **settings: str
+) -> tuple[bool, list[str], list[str]]:
+    """Return whether a publisher connects, its failures, and the causes it logs.
+
+    It is tried until it connects or fails, or fails for that reason.
+    """
     tally = Tally()
-    publisher = Publisher(NatsSettings(nats_url=(url,), **settings), tally)
+    publisher = Publisher(NatsSettings(nats_url=url, **settings), tally)
     with structlog.testing.capture_logs() as logs:
         await publisher.open()
-        await eventually(lambda: tally.up or tally.why)
+        await eventually(
+            lambda: tally.up or (until in tally.why if until else tally.why)
+        )
         up = tally.up
         await publisher.close()
     causes = [log["cause"] for log in logs if log["log_level"] == "warning"]
@@ -201,6 +213,79 @@ async def test_a_certificate_of_an_unknown_ca_is_refused(encrypted):
 
     assert (up, why) == (False, ["tls"])
     assert "HOSTWATCH_NATS_CA names the CA to trust" in causes[0]
+
+
+async def test_tls_that_a_server_only_offers_is_taken(tmp_path):
+    server = Nats(tmp_path, jetstream=False)
+    certificate, key = _self_signed(tmp_path)
+    tls = {"cert_file": str(certificate), "key_file": str(key)}
+    _configure(server, tls=tls, allow_non_tls=True, authorization={"token": "t0ken"})
+    with server:
+        url = f"nats://t0ken@{server.host}:{server.port}"
+        async with _recording(server.host, server.port) as (port, heard):
+            through = url.replace(str(server.port), str(port))
+            up, why, causes = await _outcome(through, nats_ca=str(certificate))
+
+    assert (up, why, causes) == (True, [], [])
+    assert heard[:1] == _TLS_HANDSHAKE
+    assert b"CONNECT" not in heard
+
+
+@pytest.mark.parametrize("asked_by", ["url", "ca", "another url"])
+async def test_no_login_is_sent_in_plain_text_where_tls_was_asked_for(
+    tmp_path, asked_by
+):
+    async with plain_server() as (port, heard):
+        server = f"hostwatch:hunter2@127.0.0.1:{port}"
+        url, settings = f"nats://{server}", {}
+        if asked_by == "url":
+            url = f"tls://{server}"
+        elif asked_by == "another url":
+            url += ",tls://127.0.0.1:1"
+        else:
+            settings = {"nats_ca": str(_self_signed(tmp_path)[0])}
+        up, why, causes = await _outcome(url, until="tls", **settings)
+
+    assert (up, why[-1]) == (False, "tls")
+    assert causes[-1] == (
+        "the server offers no TLS, and the login is not sent in plain text: enable "
+        "TLS in the server's configuration, or ask for none with nats:// in "
+        "HOSTWATCH_NATS_URL and no HOSTWATCH_NATS_CA"
+    )
+    assert heard == b""
+
+
+async def test_a_login_is_sent_in_plain_text_where_nobody_asked_for_tls():
+    async with plain_server() as (port, heard):
+        up, why, _ = await _outcome(f"nats://hostwatch:hunter2@127.0.0.1:{port}")
+
+    assert (up, why) == (True, [])
+    assert heard.startswith(b"CONNECT ")
+    assert b"hunter2" in heard
+
+
+@asynccontextmanager
+async def _recording(host: str, port: int) -> AsyncIterator[tuple[int, bytearray]]:
+    """Stand before a server; give the port, and all that is sent to it."""
+    heard = bytearray()
+
+    async def pass_on(reader, writer, record: bytearray) -> None:
+        while data := await reader.read(4096):
+            record.extend(data)
+            writer.write(data)
+        writer.close()
+
+    async def serve(reader, writer) -> None:
+        far_reader, far_writer = await asyncio.open_connection(host, port)
+        await asyncio.gather(
+            pass_on(reader, far_writer, heard),
+            pass_on(far_reader, writer, bytearray()),
+            return_exceptions=True,
+        )
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with server:
+        yield server.sockets[0].getsockname()[1], heard
 
 
 @pytest.mark.parametrize("content", [None, "no certificate"])

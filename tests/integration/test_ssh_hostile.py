@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import resource
 import socket
 import threading
 import time
@@ -94,7 +93,7 @@ async def test_a_black_hole_is_a_connect_timeout(shells, black_hole):
     error = await failure_of(shells, target_at("127.0.0.1", black_hole))
     assert error.reason == Reason.CONNECT_TIMEOUT
     assert not error.reached
-    assert time.monotonic() - started < SOON.connect_time + 1
+    assert time.monotonic() - started < SOON.connect_time + 5
 
 
 async def test_the_next_address_of_a_name_is_tried_while_there_is_time(
@@ -123,21 +122,78 @@ async def test_the_last_address_of_a_name_tells_why_none_answers(black_hole, fre
     assert raised.value.reason == Reason.CONNECTION_REFUSED
 
 
-async def test_names_whose_dns_is_silent_end_in_time(shells, monkeypatch):
-    ended = threading.Event()
+@pytest.fixture
+def silent_dns(monkeypatch):
+    """Let the name servers of some names be silent until the end of the test.
 
-    def silent(*_args, **_options):
-        ended.wait(30)
+    Gives a list that every look-up of such a name is noted in, and what ends them.
+    """
+    asked, ended, look_up = [], threading.Event(), socket.getaddrinfo
+
+    def silent(host, *args, **options):
+        if not host.endswith(".dead.example"):
+            return look_up(host, *args, **options)
+        asked.append(host)
+        ended.wait(60)
+        raise socket.gaierror(socket.EAI_AGAIN, "no answer")
 
     monkeypatch.setattr(socket, "getaddrinfo", silent)
-    try:
-        started = time.monotonic()
-        error = await failure_of(shells, target_at("web-1.example.com", 22))
-        assert time.monotonic() - started < SOON.dns_time + 1
-    finally:
-        ended.set()
+    yield asked, ended
+    ended.set()
+
+
+async def test_names_whose_dns_is_silent_end_in_time(shells, silent_dns):
+    started = time.monotonic()
+    error = await failure_of(shells, target_at("web-1.dead.example", 22))
+    assert time.monotonic() - started < SOON.dns_time + 5
     assert error.reason == Reason.DNS_FAILED
     assert "no answer from DNS" in error.detail
+
+
+async def test_silent_names_of_one_namespace_leave_those_of_others_alone(
+    shells, scripted_server, silent_dns
+):
+    asked, ended = silent_dns
+    dead = [
+        replace(
+            target_at(f"web-{n}.dead.example", 22),
+            server=server_key(f"web-{n}", "initech"),
+        )
+        for n in range(200)
+    ]
+    failing = [asyncio.create_task(failure_of(shells, target)) for target in dead]
+    await eventually(lambda: len(asked) == SOON.look_ups_each)
+    server = await scripted_server()
+    known = f"[localhost]:{server.port} {server.known_hosts.partition(' ')[2]}"
+    target = target_of(server, host="localhost", trust=HostTrust(known_hosts=known))
+    for _ in range(3):
+        assert (await ask(shells, target)).endswith(" all")
+        await shells.close(target.server.id)
+    # Those that were looked up have failed by now or soon will, but their threads
+    # are not free; the time of the others has not begun.
+    await eventually(lambda: sum(f.done() for f in failing) == SOON.look_ups_each)
+    assert (await ask(shells, target)).endswith(" all")
+    assert len(asked) == SOON.look_ups_each
+    ended.set()
+    assert {(await failed).reason for failed in failing} == {Reason.DNS_FAILED}
+    assert len(asked) == len(dead)
+
+
+async def test_a_numeric_address_waits_for_no_name(scripted_server, silent_dns):
+    asked, ended = silent_dns
+    limits = replace(SOON, look_ups=1)
+    shells = Shells(LOOPBACK_ALLOWED, script=lambda _interval: SCRIPT, limits=limits)
+    try:
+        silent = target_at("web-1.dead.example", 22)
+        failing = asyncio.create_task(failure_of(shells, silent))
+        await eventually(lambda: asked)
+        server = await scripted_server()
+        target = target_of(server, server=server_key("web-2"))
+        assert (await ask(shells, target)).endswith(" all")
+        ended.set()
+        assert (await failing).reason == Reason.DNS_FAILED
+    finally:
+        await shells.close_all()
 
 
 async def test_only_the_allowed_addresses_of_a_name_are_dialled(monkeypatch):
@@ -148,9 +204,12 @@ async def test_only_the_allowed_addresses_of_a_name_are_dialled(monkeypatch):
         (socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", 22)),
     ]
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_args, **_options: found)
-    resolver = Resolver(DestinationPolicy(), time=1)
+    resolver = Resolver(DestinationPolicy(), SOON)
     try:
-        candidates = await resolver.resolve("rebinding.example.com", 22)
+        async with asyncio.timeout(20) as deadline:
+            candidates = await resolver.resolve(
+                "rebinding.example.com", 22, namespace="acme", deadline=deadline
+            )
     finally:
         resolver.close()
     assert candidates == [Candidate(socket.AF_INET, ("10.0.0.7", 22))]
@@ -190,16 +249,15 @@ async def test_a_dripping_banner_is_a_connect_timeout(shells):
 
 
 @pytest.mark.parametrize("chunk", [b"x" * 65536, b"a line of a banner\r\n" * 3000])
-async def test_an_endless_banner_ends_at_once(shells, chunk):
+async def test_an_endless_banner_is_cut(shells, chunk):
     async def endless(_reader, writer):
         while True:
             writer.write(chunk)
             await writer.drain()
 
     async with raw_server(endless) as address:
-        started = time.monotonic()
         error = await failure_of(shells, target_at(*address))
-        assert time.monotonic() - started < 1
+    # What only the limit of time ends is a CONNECT_TIMEOUT.
     assert error.reason == Reason.CONNECTION_LOST
     assert error.reached
 
@@ -262,9 +320,7 @@ async def test_a_flood_of_login_banners_is_cut(shells, scripted_server):
         server_host_keys=[asyncssh.generate_private_key("ssh-ed25519")],
     )
     async with acceptor:
-        started = time.monotonic()
         error = await failure_of(shells, target_at("127.0.0.1", acceptor.get_port()))
-        assert time.monotonic() - started < SOON.login_time
     assert error.reason == Reason.CONNECTION_LOST
     assert "256 KiB" in error.detail
 
@@ -395,10 +451,12 @@ async def test_a_server_that_hangs_up_instead_of_a_session_lost_the_connection(s
 # Instead of an answer
 
 
-async def flood(process, _command):
+async def flood(process, _command, *, sent=None):
     while True:
         process.stdout.write(b"x" * 65536)
         await process.stdout.drain()
+        if sent is not None:
+            sent.append(65536)
 
 
 async def noise(process, _command):
@@ -427,20 +485,20 @@ def answering(answer):
 
 
 async def test_an_endless_answer_is_cut(shells, scripted_server):
+    sent = []
+
     async def endless(process, command):
         process.stdout.write(GREETING)
         id_ = (await process.stdin.readline()).split()[1]
         process.stdout.write(b"BEGIN %b\n" % id_)
-        await flood(process, command)
+        await flood(process, command, sent=sent)
 
     server = await scripted_server(session=endless)
-    started = time.monotonic()
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     error = await failure_of(shells, target_of(server))
     assert error.reason == Reason.OUTPUT_TOO_LARGE
-    assert time.monotonic() - started < 5
-    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 32 * 1024
     await eventually(lambda: server.open_connections == 0)
+    # The limit, and what fits into windows and buffers on the way.
+    assert SOON.document_bytes - 65536 <= sum(sent) <= SOON.document_bytes + 2**20
 
 
 async def test_an_answer_of_more_than_the_limit_is_refused(shells, scripted_server):
@@ -676,7 +734,7 @@ async def test_any_login_shell_starts_the_script(scripted_server, shell):
 
 
 async def test_servers_that_misbehave_do_not_hold_up_the_others(
-    shells, scripted_server, black_hole
+    scripted_server, black_hole
 ):
     async def silent(process, _command):
         await process.stdin.read()
@@ -687,11 +745,15 @@ async def test_servers_that_misbehave_do_not_hold_up_the_others(
         for n in range(10)
     ]
     mute = [target_of(bad, server=server_key(f"mute-{n}")) for n in range(10)]
-    bad_ones = [asyncio.create_task(failure_of(shells, t)) for t in (*lost, *mute)]
-    started = time.monotonic()
-    target = target_of(good)
-    for _ in range(20):
-        await ask(shells, target)
-    assert time.monotonic() - started < 1
-    reasons = [(await failed).reason for failed in bad_ones]
-    assert reasons == [Reason.CONNECT_TIMEOUT] * 10 + [Reason.COMMAND_FAILED] * 10
+    limits = Limits(connect_time=5, greeting_time=5)
+    shells = Shells(LOOPBACK_ALLOWED, script=lambda _interval: SCRIPT, limits=limits)
+    try:
+        bad_ones = [asyncio.create_task(failure_of(shells, t)) for t in (*lost, *mute)]
+        target = target_of(good)
+        for _ in range(20):
+            await ask(shells, target)
+        assert not any(failed.done() for failed in bad_ones)
+        reasons = [(await failed).reason for failed in bad_ones]
+        assert reasons == [Reason.CONNECT_TIMEOUT] * 10 + [Reason.COMMAND_FAILED] * 10
+    finally:
+        await shells.close_all()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import pwd
 from dataclasses import replace
@@ -387,6 +388,7 @@ async def test_a_user_id_without_a_name_may_connect(
 
 
 async def test_a_log_of_the_library_names_no_host(caplog, shells, scripted_server):
+    caplog.set_level(logging.INFO)
     server = await scripted_server()
     await ask(shells, target_of(server, user="very-secret-name"))
     assert "very-secret-name" not in caplog.text

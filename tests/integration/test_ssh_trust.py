@@ -126,23 +126,66 @@ async def test_a_password_is_sent_to_a_pinned_host(shells, scripted_server):
     assert server.seen.passwords == ["secret"]
 
 
+def host_key_in(folder, kind, **size):
+    """Make a further host key; return it and its line in sshd_config."""
+    key = asyncssh.generate_private_key(kind, **size)
+    path = folder / key.get_algorithm()
+    path.touch(mode=0o600)
+    path.write_bytes(key.export_private_key("openssh"))
+    return key, f"HostKey {path}"
+
+
 async def test_the_known_kind_of_key_is_asked_for(shells, tmp_path):
-    keys = [
-        asyncssh.generate_private_key("ssh-rsa", key_size=3072),
-        asyncssh.generate_private_key("ecdsa-sha2-nistp256"),
-    ]
-    settings = []
-    for key in keys:
-        path = tmp_path / key.get_algorithm()
-        path.touch(mode=0o600)
-        path.write_bytes(key.export_private_key("openssh"))
-        settings.append(f"HostKey {path}")
-    with OpenSSH(tmp_path / "sshd", settings=settings) as sshd:
+    rsa, first = host_key_in(tmp_path, "ssh-rsa", key_size=3072)
+    ecdsa, second = host_key_in(tmp_path, "ecdsa-sha2-nistp256")
+    keys = [rsa, ecdsa]
+    with OpenSSH(tmp_path / "sshd", settings=[first, second]) as sshd:
         for key in keys:
             target = target_of(sshd, trust=HostTrust(known_hosts=public(key)))
             shell = await open_shell(shells, target)
             assert shell.host_key == key.get_fingerprint()
         assert (await open_shell(shells, target_of(sshd))).host_key == sshd.fingerprint
+
+
+async def test_a_pinned_key_is_found_beside_a_newer_one_of_another_kind(
+    shells, tmp_path
+):
+    rsa, setting = host_key_in(tmp_path, "ssh-rsa", key_size=3072)
+    with OpenSSH(tmp_path / "sshd", settings=[setting]) as sshd:
+        assert sshd.fingerprint != rsa.get_fingerprint()
+        for _ in range(2):
+            target = target_of(sshd, trust=HostTrust(pin=rsa.get_fingerprint()))
+            shell = await open_shell(shells, target)
+            assert shell.host_key == rsa.get_fingerprint()
+        newer = target_of(sshd, trust=HostTrust(pin=sshd.fingerprint))
+        assert (await open_shell(shells, newer)).host_key == sshd.fingerprint
+        gone = target_of(sshd, trust=HostTrust(pin=OTHER.get_fingerprint()))
+        error = await failure_of(shells, gone)
+        assert error.reason == Reason.HOST_KEY_MISMATCH
+        assert error.presented == sshd.fingerprint
+
+
+async def test_a_login_that_fails_with_the_pinned_key_is_told_as_such(shells, tmp_path):
+    rsa, setting = host_key_in(tmp_path, "ssh-rsa", key_size=3072)
+    with OpenSSH(tmp_path / "sshd", settings=[setting]) as sshd:
+        secret = Credential("1", private_key=OTHER.export_private_key("openssh"))
+        trust = HostTrust(pin=rsa.get_fingerprint())
+        error = await failure_of(
+            shells, target_of(sshd, credential=secret, trust=trust)
+        )
+        assert error.reason == Reason.AUTHENTICATION_FAILED
+
+
+async def test_a_changed_key_is_looked_at_once_more_per_kind_and_no_oftener(
+    shells, scripted_server
+):
+    server = await scripted_server()
+    wrong = HostTrust(pin=OTHER.get_fingerprint())
+    error = await failure_of(shells, target_of(server, trust=wrong))
+    assert error.reason == Reason.HOST_KEY_MISMATCH
+    assert error.presented == server.fingerprint
+    assert server.seen.connections == 2
+    assert server.seen.attempts == []
 
 
 async def test_a_short_rsa_host_key_is_refused_before_the_login(

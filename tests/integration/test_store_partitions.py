@@ -9,10 +9,10 @@ import psycopg
 import pytest
 
 from hostwatch.store.commands import migrate, prune
-from hostwatch.store.errors import DatabaseBusyError
+from hostwatch.store.errors import DatabaseAwayError, DatabaseBusyError
 from hostwatch.store.partitions import Partitions
 from hostwatch.store.upkeep import Upkeep
-from world.store import Clock, Tally, execute, link, rows, settings
+from world.store import Clock, Tally, execute, link, opened_store, rows, settings
 from world.wait import eventually
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ OLD = date(2026, 10, 24)  # its last moment is 30.5 days before NOW
 OLD_NAME = f"{TABLE}_20261024"
 
 COUNT = "SELECT count(*) FROM hostwatch.server_resource_metrics"
+READ_OLD = f"TABLE hostwatch.{OLD_NAME}"
 ATTACHED = """
 SELECT c.relname, pg_get_expr(c.relpartbound, c.oid) FROM pg_inherits i
 JOIN pg_class c ON c.oid = i.inhrelid
@@ -35,6 +36,10 @@ TABLES = """
 SELECT relname FROM pg_class
 WHERE relnamespace = 'hostwatch'::regnamespace AND relkind = 'r'
     AND relname LIKE 'server\\_resource\\_metrics\\_%' ORDER BY 1
+"""
+CUT_WAITING = """
+SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+WHERE datname = current_database() AND wait_event_type = 'Lock'
 """
 INSERT = """
 INSERT INTO hostwatch.server_resource_metrics
@@ -70,10 +75,10 @@ def partitions(maintenance: Link) -> Partitions:
 
 
 @asynccontextmanager
-async def reader(dsn: str) -> AsyncIterator[None]:
-    """Hold a transaction open that has read the whole table."""
+async def reader(dsn: str, query: str = COUNT) -> AsyncIterator[None]:
+    """Hold a transaction open that has read: the whole table, if nothing else."""
     async with await psycopg.AsyncConnection.connect(dsn) as connection:
-        await connection.execute(COUNT.encode())
+        await connection.execute(query.encode())
         yield
 
 
@@ -187,6 +192,21 @@ async def test_a_reader_holds_up_the_prune_and_the_next_run_goes_on(dsn, partiti
     assert attached(dsn) == [f"{TABLE}_20261123"]
 
 
+async def test_a_prune_that_is_cut_off_tells_what_it_dropped_before(dsn, partitions):
+    before = f"{TABLE}_20261023"
+    await partitions.make([OLD - timedelta(days=1), OLD])
+    other = link(dsn)
+    patient = Partitions(other, retention=timedelta(days=30), lock_timeout=60)
+    async with reader(dsn, READ_OLD):
+        pruning = asyncio.create_task(patient.prune(NOW))
+        await eventually(lambda: rows(dsn, CUT_WAITING))
+        with pytest.raises(DatabaseAwayError) as cut:
+            await pruning
+    await other.close()
+    assert cut.value.dropped == (before,)
+    assert tables(dsn) == [OLD_NAME]
+
+
 async def test_a_reader_that_leaves_in_time_holds_up_nothing(dsn, partitions):
     await partitions.make([OLD])
     async with reader(dsn):
@@ -235,6 +255,57 @@ async def test_the_upkeep_makes_and_prunes_and_counts(dsn, partitions, maintenan
     assert tally.upkeeps == [True]
     assert tally.dropped_partitions == [OLD_NAME]
     assert len(attached(dsn)) == 10
+
+
+async def test_an_upkeep_that_is_cut_off_counts_what_it_dropped_before(
+    dsn, partitions, maintenance
+):
+    await partitions.make([OLD - timedelta(days=1), OLD])
+    tally = Tally()
+    patient = Partitions(maintenance, retention=timedelta(days=30), lock_timeout=60)
+    upkeep = Upkeep(patient, link=maintenance, meter=tally, clock=Clock(NOW))
+    async with reader(dsn, READ_OLD):
+        running = asyncio.create_task(upkeep.run())
+        # Twice: a connection from before is made anew once.
+        await eventually(lambda: rows(dsn, CUT_WAITING) == [] and tally.upkeeps)
+    running.cancel()
+    assert tally.upkeeps == [False]
+    assert tally.dropped_partitions == [f"{TABLE}_20261023"]
+
+
+async def test_the_store_keeps_up_only_while_it_is_told_to(dsn, partitions):
+    tally = Tally()
+    async with opened_store(dsn, meter=tally, clock=Clock(NOW)) as store:
+        await partitions.make([OLD])
+        execute(dsn, f"DROP TABLE hostwatch.{TABLE}_20261201")
+        assert (tally.upkeeps, tally.dropped_partitions) == ([], [])
+        keeping = asyncio.create_task(store.keep_up())
+        await eventually(lambda: tally.upkeeps)
+        assert tally.dropped_partitions == [OLD_NAME]
+        assert tables(dsn) == attached(dsn)
+        assert attached(dsn)[0] == f"{TABLE}_20261122"
+        assert attached(dsn)[-1] == f"{TABLE}_20261201"
+        keeping.cancel()
+        await asyncio.wait({keeping})
+        # Another term begins with another upkeep.
+        await partitions.make([OLD])
+        keeping = asyncio.create_task(store.keep_up())
+        await eventually(lambda: len(tally.upkeeps) == 2)
+        keeping.cancel()
+    assert tally.upkeeps == [True, True]
+    assert tally.dropped_partitions == [OLD_NAME] * 2
+
+
+async def test_keeping_up_begins_once_the_store_is_prepared(database):
+    tally = Tally()
+    async with opened_store(
+        database, meter=tally, clock=Clock(NOW), prepared=False
+    ) as store:
+        keeping = asyncio.create_task(store.keep_up())
+        await store.prepare()
+        await eventually(lambda: tally.upkeeps)
+        keeping.cancel()
+    assert tally.upkeeps == [True]
 
 
 async def test_an_upkeep_that_a_reader_holds_up_counts_as_failed(

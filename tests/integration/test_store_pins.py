@@ -1,10 +1,14 @@
 from __future__ import annotations
 
+import asyncio
+import socket
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import pytest
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from hostwatch.model.reason import TryAgainLaterError
 from hostwatch.model.sample import PinnedKey
@@ -82,6 +86,39 @@ async def test_a_pin_for_another_host_replaces_the_old_one(pins):
     await pins.keep(WEB, moved)
     assert await pins.find(WEB, PIN.host, PIN.port) is None
     assert await pins.find(WEB, moved.host, moved.port) == moved
+
+
+async def test_a_silent_first_host_does_not_hide_the_second(database):
+    await migrate(settings(database))
+    at = conninfo_to_dict(database)
+    silent = socket.create_server(("127.0.0.1", 0))  # accepts, and never answers
+    hosts = make_conninfo(
+        database,
+        host=f"127.0.0.1,{at['host']}",
+        port=f"{silent.getsockname()[1]},{at['port']}",
+        load_balance_hosts="disable",
+    )
+    made = link(hosts)
+    pins = PinStore(made, cluster_id=CLUSTER)
+    found = []
+    with silent:
+        async with asyncio.timeout(60):
+            while not found:
+                with suppress(TryAgainLaterError):
+                    found.append(await pins.find(WEB, PIN.host, PIN.port))
+        await made.close()
+    assert found == [None]
+
+
+async def test_a_connection_under_way_ends_with_its_link():
+    silent = socket.create_server(("127.0.0.1", 0))
+    made = link(f"host=127.0.0.1 port={silent.getsockname()[1]} user=nobody")
+    with silent:
+        with pytest.raises(TryAgainLaterError):
+            await PinStore(made, cluster_id=CLUSTER).find(WEB, PIN.host, PIN.port)
+        assert made._connecting is not None
+        await made.close()
+    assert made._connecting is None
 
 
 async def test_without_a_database_it_says_try_again():

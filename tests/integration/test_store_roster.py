@@ -8,11 +8,20 @@ from typing import TYPE_CHECKING
 import pytest
 
 from hostwatch.model.sample import PinnedKey
-from hostwatch.model.server import Fingerprint, Server, ServerId, ServerSpec
+from hostwatch.model.server import Fingerprint
 from hostwatch.store.batches import Outage
 from hostwatch.store.pins import PinStore
 from hostwatch.store.roster import ServerRoster
-from world.store import CLUSTER, Clock, Tally, link, opened_store, rows, server
+from world.store import (
+    CLUSTER,
+    Clock,
+    Tally,
+    link,
+    opened_store,
+    resource,
+    rows,
+    server,
+)
 from world.wait import eventually
 
 if TYPE_CHECKING:
@@ -30,17 +39,6 @@ FROM hostwatch.servers ORDER BY server_id
 """
 LAST_SEEN = "SELECT last_seen FROM hostwatch.servers"
 WRITES = "SELECT n_tup_ins + n_tup_upd FROM pg_stat_user_tables WHERE relname='servers'"
-
-
-def resource(number: int, *, host: str | None = "web.example.com", **labels) -> Server:
-    return Server(
-        id=ServerId(server(number).id),
-        namespace="acme",
-        name=f"web-{number}",
-        generation=1,
-        spec=ServerSpec(host=host, secret_name="ssh") if host else None,
-        labels=labels,
-    )
 
 
 @pytest.fixture
@@ -145,6 +143,21 @@ async def test_one_refused_server_costs_only_itself(store, database):
     await becomes(database, "SELECT count(*) FROM hostwatch.servers", [(19,)])
 
 
+async def test_a_mistake_of_ours_costs_no_server_its_row(store, database, clock):
+    write = store.roster._delivery._insert
+
+    async def mistaken(entries: object) -> None:
+        store.roster._delivery._insert = write
+        raise ZeroDivisionError
+
+    store.roster._delivery._insert = mistaken
+    store.roster.seen(server(1), resource(1))
+    await eventually(lambda: store.roster._delivery._insert == write)
+    await eventually(lambda: store.roster._delivery.left == 0)
+    store.roster.seen(server(1), resource(1))
+    await becomes(database, LAST_SEEN, [(NOW,)])
+
+
 async def test_known_servers_are_those_of_the_cluster_that_are_not_deleted(
     store, database, other_link, clock
 ):
@@ -168,7 +181,7 @@ async def test_two_operators_that_write_the_same_servers_agree(
 ):
     tally = Tally()
     rival = ServerRoster(
-        other_link, cluster_id=CLUSTER, outage=Outage(tally), clock=clock
+        other_link, cluster_id=CLUSTER, outage=Outage("rival", tally), clock=clock
     )
     running = asyncio.create_task(rival.run())
     for number in range(1000):

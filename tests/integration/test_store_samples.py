@@ -229,6 +229,27 @@ async def test_partitions_that_someone_dropped_are_made_again(store, database, t
     assert rows(database, STORED) == [(1,)]
 
 
+async def test_a_mistake_of_ours_costs_the_rows_under_way_and_is_counted(
+    store, database, tally
+):
+    execute(database, "DROP TABLE hostwatch.server_resource_metrics_20261124")
+    make_days = store.samples._make_days
+
+    async def mistaken(days: object) -> None:
+        store.samples._make_days = make_days
+        raise ZeroDivisionError
+
+    store.samples._make_days = mistaken
+    for each in spread(3):
+        store.samples.put(each)
+    await settle(tally, 3)
+    assert tally.lost == {"unexpected": 3}
+    store.samples.put(sample(server(4), NOW))
+    await settle(tally, 4)
+    assert tally.waiting == 0
+    assert rows(database, STORED) == [(1,)]
+
+
 async def test_when_the_queue_is_full_the_oldest_goes(database, tally, clock):
     async with opened_store(
         database, meter=tally, clock=clock, prepared=False

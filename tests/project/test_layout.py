@@ -47,7 +47,8 @@ def test_a_module_has_one_subject(module: Path) -> None:
         node.name
         for node in ast.walk(ast.parse(text))
         if isinstance(node, functions)
-        and (node.end_lineno or node.lineno) - node.lineno >= 60
+        # A command's options are its signature: what counts is what it does.
+        and (node.end_lineno or node.lineno) - node.body[0].lineno >= 60
     ]
     assert long == []
 

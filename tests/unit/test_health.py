@@ -95,7 +95,7 @@ def test_a_sample_makes_every_condition_known() -> None:
 
 
 def test_a_key_accepted_on_first_use_is_told_apart() -> None:
-    facts = Facts(Verdict(Health.HEALTHY, ""), pinned=True)
+    facts = Facts(Verdict(Health.HEALTHY, ""), first_use=True, pinned=True)
     assert conditions(facts)[2].reason == "HostKeyPinned"
 
 
@@ -104,11 +104,18 @@ def test_before_the_first_sample_nothing_is_claimed() -> None:
     assert said == {("Unknown", "NotCollectedYet")}
 
 
-def test_a_suspended_server_is_not_ready_and_keeps_what_was_known() -> None:
+def test_of_a_suspended_server_nothing_current_is_claimed() -> None:
     facts = Facts(Verdict(Health.HEALTHY, ""), suspended=True)
-    ready, reachable, _, _ = conditions(facts)
+    ready, reachable, _, healthy = conditions(facts)
     assert (ready.status, ready.reason) == ("False", "Suspended")
-    assert reachable.status == "True"
+    assert (reachable.status, reachable.reason) == ("Unknown", "Suspended")
+    assert (healthy.status, healthy.reason) == ("Unknown", "Suspended")
+
+
+def test_a_refused_first_login_says_nothing_of_the_host_key() -> None:
+    failure = Failure(Reason.AUTHENTICATION_FAILED, "refused", reached=True)
+    trusted = conditions(Facts(failure, first_use=True))[2]
+    assert (trusted.status, trusted.reason) == ("Unknown", "AuthenticationFailed")
 
 
 def test_a_changed_key_is_shown_by_its_fingerprint() -> None:

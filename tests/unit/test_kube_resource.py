@@ -17,6 +17,8 @@ from hostwatch.kube.observed import (
 from hostwatch.kube.resource import organization_of, server_of
 from hostwatch.model.sample import Health, PinnedKey, Shown
 from hostwatch.model.server import (
+    Alerting,
+    AlertLevel,
     ConnectionMode,
     Fingerprint,
     HostKeyPolicy,
@@ -31,6 +33,8 @@ SPEC: dict[str, Any] = {
     "host": "web-1.example.com",
     "credentials": {"secretRef": {"name": "web-ssh"}},
 }
+
+CPU_20 = {"warning": 10, "critical": 20}
 
 
 def body(spec: object = None, **metadata: object) -> dict[str, Any]:
@@ -73,6 +77,14 @@ def test_a_full_resource_is_taken_as_written():
         "retries": 0,
         "suspend": True,
         "thresholds": {"cpu": {"warning": 50}, "disk": {"critical": 95.5}},
+        "alerting": {
+            "cpu": "Warning",
+            "memory": "Never",
+            "disk": "Critical",
+            "forSeconds": 0,
+            "clearMargin": 2.5,
+            "keepFiringForSeconds": 86400,
+        },
         "filesystems": {"exclude": ["/a/**", "*/b"]},
     }
     metadata = {
@@ -99,6 +111,14 @@ def test_a_full_resource_is_taken_as_written():
             retries=0,
             suspend=True,
             thresholds=Thresholds(cpu=Threshold(50, 90), disk=Threshold(85, 95.5)),
+            alerting=Alerting(
+                cpu=AlertLevel.WARNING,
+                memory=AlertLevel.NEVER,
+                disk=AlertLevel.CRITICAL,
+                for_seconds=0,
+                clear_margin=2.5,
+                keep_firing_for_seconds=86400,
+            ),
             exclude=("/a/**", "*/b"),
         ),
         labels={"tier": "web"},
@@ -170,6 +190,44 @@ def test_a_full_resource_is_taken_as_written():
             {"thresholds": {"memory": {"warning": "75"}}},
             "spec.thresholds.memory.warning: must be a number from 1 to 100",
         ),
+        ({"alerting": "x"}, "spec.alerting: must be an object"),
+        (
+            {"alerting": {"cpu": "critical"}},
+            "spec.alerting.cpu: must be one of Warning, Critical, Never",
+        ),
+        (
+            {"alerting": {"forSeconds": -1}},
+            "spec.alerting.forSeconds: must be from 0 to 86400, not -1",
+        ),
+        (
+            {"alerting": {"keepFiringForSeconds": 1.5}},
+            "spec.alerting.keepFiringForSeconds: must be a whole number from 0 to",
+        ),
+        (
+            {"alerting": {"clearMargin": 50.5}},
+            "spec.alerting.clearMargin: must be from 0 to 50, not 50.5",
+        ),
+        (
+            {"alerting": {"clearMargin": 20}, "thresholds": {"cpu": CPU_20}},
+            (
+                "spec.alerting.clearMargin: must be smaller than the cpu threshold "
+                "that alerts: 20 is not smaller than 20"
+            ),
+        ),
+        (
+            {
+                "alerting": {"clearMargin": 10, "memory": "Warning"},
+                "thresholds": {"memory": {"warning": 10}},
+            },
+            "spec.alerting.clearMargin: must be smaller than the memory threshold",
+        ),
+        (
+            {"thresholds": {"disk": {"warning": 5}}},
+            (
+                "spec.alerting.clearMargin: must be smaller than the disk threshold "
+                "that alerts: 5 is not smaller than 5"
+            ),
+        ),
         (
             {"filesystems": {"exclude": ["/ok", "^/x"]}},
             "spec.filesystems.exclude[1]: must be a glob",
@@ -196,6 +254,19 @@ def test_what_cannot_be_used_is_told_by_field(change, says):
     refused = server(SPEC | change)
     assert refused.spec is None
     assert refused.invalid.startswith(says)
+
+
+@pytest.mark.parametrize(
+    "alerting",
+    [
+        {"clearMargin": 19.9},
+        {"clearMargin": 50, "cpu": "Never"},
+        {"clearMargin": 9.9, "cpu": "Warning"},
+    ],
+)
+def test_the_margin_is_held_to_the_threshold_that_alerts(alerting):
+    taken = server(SPEC | {"alerting": alerting, "thresholds": {"cpu": CPU_20}})
+    assert taken.invalid == ""
 
 
 @pytest.mark.parametrize("spec", ["text", [], 7])
@@ -291,6 +362,7 @@ def test_a_status_is_read():
     assert shown_of(observed) == Shown(
         generation=2,
         health=Health.WARNING,
+        organization="acme",
         conditions=(("Ready", "True", "Collected"),),
         handled_request="now",
         consecutive_failures=4,

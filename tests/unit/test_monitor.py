@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, field, replace
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import pytest
@@ -12,19 +13,20 @@ from hostwatch.model.credential import Credential
 from hostwatch.model.reason import CollectionError, Reason, TryAgainLaterError
 from hostwatch.model.sample import Health, PinnedKey, Shown
 from hostwatch.model.server import Fingerprint, HostKeyPolicy, Organization
-from hostwatch.monitor.clock import Clock
+from hostwatch.monitor.alerting import AlertDesk
 from hostwatch.monitor.collect import Collector
 from hostwatch.monitor.grid import Grid
 from hostwatch.monitor.hostkeys import HostKeys
 from hostwatch.monitor.monitor import Monitor
 from hostwatch.monitor.ports import Urgency
 from world import ports
-from world.ports import KEY, server
+from world.ports import KEY, VirtualClock, server
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from hostwatch.model.server import Server
+    from hostwatch.monitor.clock import Clock
 
 pytestmark = pytest.mark.looptime
 
@@ -48,10 +50,12 @@ class Bench:
     sink: ports.MemorySink = field(default_factory=ports.MemorySink)
     roster: ports.MemoryRoster = field(default_factory=ports.MemoryRoster)
     board: ports.MemoryBoard = field(default_factory=ports.MemoryBoard)
+    relay: ports.MemoryRelay = field(default_factory=ports.MemoryRelay)
     meter: ports.MemoryMeter = field(default_factory=ports.MemoryMeter)
 
     async def watch(self, resource: Server, shown: Shown = NEVER_SHOWN) -> None:
-        self.monitor.update(resource, shown)
+        self.board.before = shown
+        self.monitor.update(resource)
         await settle()
 
     def statuses(self) -> list[Health]:
@@ -65,7 +69,7 @@ async def settle() -> None:
 
 @pytest.fixture
 async def bench() -> AsyncIterator[Bench]:
-    clock = Clock()
+    clock = VirtualClock()
     made = Bench(monitor=None, clock=clock)  # type: ignore[arg-type]
     host_keys = HostKeys(made.pins)
     made.monitor = Monitor(
@@ -82,6 +86,7 @@ async def bench() -> AsyncIterator[Bench]:
         sinks=[made.sink],
         roster=made.roster,
         board=made.board,
+        alerts=AlertDesk(made.relay),
         meter=made.meter,
         clock=clock,
     )
@@ -132,7 +137,7 @@ async def test_a_changed_interval_moves_the_grid(bench: Bench) -> None:
 async def test_every_server_is_due_when_work_begins(bench: Bench) -> None:
     await bench.monitor.stop()
     for number in range(200):
-        bench.monitor.update(server(number), NEVER_SHOWN)
+        bench.monitor.update(server(number))
     assert bench.shells.asked_at == []
 
     await bench.monitor.start()
@@ -369,7 +374,7 @@ async def test_a_connection_per_collection_is_closed_after_it(bench: Bench) -> N
 async def test_a_new_server_is_shown_as_unknown_first(bench: Bench) -> None:
     bench.shells.delay = 5
     await bench.watch(server())
-    state, urgency = bench.board.shown[0]
+    state, urgency = bench.board.written[0]
     assert (state.health, urgency) == (Health.UNKNOWN, Urgency.CHANGE)
     assert state.conditions[0].reason == "NotCollectedYet"
 
@@ -382,18 +387,18 @@ async def test_after_a_restart_the_last_health_stays_until_there_is_news(
     told = tuple((c.type, c.status, c.reason) for c in state.conditions)
     await bench.monitor.stop()
     bench.monitor.remove(server().id)
-    bench.board.shown.clear()
+    bench.board.written.clear()
     await bench.monitor.start()
 
-    await bench.watch(server(), Shown(1, Health.HEALTHY, told))
+    await bench.watch(server(), Shown(1, Health.HEALTHY, told, ORGANIZATION))
 
-    assert [urgency for _, urgency in bench.board.shown] == [Urgency.REFRESH]
+    assert [urgency for _, urgency in bench.board.written] == [Urgency.REFRESH]
 
 
 async def test_only_news_hurries(bench: Bench) -> None:
     await bench.watch(server())
     await asyncio.sleep(61)
-    urgencies = [urgency for _, urgency in bench.board.shown]
+    urgencies = [urgency for _, urgency in bench.board.written]
     assert urgencies[:2] == [Urgency.CHANGE, Urgency.CHANGE]
     assert set(urgencies[2:]) == {Urgency.REFRESH}
 
@@ -412,7 +417,7 @@ async def test_an_annotation_asks_for_one_collection_now(bench: Bench) -> None:
     await asyncio.sleep(60)
     assert len(bench.sink.samples) == 2
     assert bench.board.results() == [("a", True, "Collected")]
-    assert bench.board.shown[-1][1] is Urgency.FORCED
+    assert bench.board.written[-1][1] is Urgency.FORCED
 
 
 async def test_a_failed_collection_answers_too(bench: Bench) -> None:
@@ -612,3 +617,284 @@ async def test_without_any_host_key_nothing_is_connected(bench: Bench) -> None:
     await bench.watch(server())
     assert bench.sink.samples[0].reason is Reason.HOST_KEY_UNKNOWN
     assert bench.shells.opened == []
+
+
+# Alerts
+
+BUSY = ports.DOCUMENT.replace("MemAvailable:    600 kB", "MemAvailable:     50 kB")
+
+
+async def test_a_full_memory_fires_once_and_resolves_once(bench: Bench) -> None:
+    bench.shells.document = BUSY
+    await bench.watch(server(interval=10))
+    await asyncio.sleep(200)
+    bench.shells.document = ports.DOCUMENT
+    await asyncio.sleep(200)
+    told = [(n.alert.rule, n.alert.state, n.alert.transition) for n in bench.relay.told]
+    assert told == [("MemoryHigh", "firing", 1), ("MemoryHigh", "resolved", 2)]
+    assert bench.relay.told[0].alert.id == bench.relay.told[1].alert.id
+    assert bench.relay.kept[server().id] == ()
+
+
+async def test_a_new_term_goes_on_with_the_alerts_of_the_last(bench: Bench) -> None:
+    bench.shells.document = BUSY
+    await bench.watch(server(interval=10))
+    await asyncio.sleep(100)
+    kept = dict(bench.relay.kept)
+    await bench.monitor.stop()
+
+    await bench.monitor.start(kept)
+    await asyncio.sleep(100)
+    assert [n.alert.transition for n in bench.relay.told] == [1]
+    bench.shells.document = ports.DOCUMENT
+    await asyncio.sleep(30)
+    assert [n.alert.transition for n in bench.relay.told] == [1, 2]
+
+
+async def test_an_offline_server_alerts_as_unreachable(bench: Bench) -> None:
+    bench.shells.fails = [OFFLINE] * 20
+    await bench.watch(server(interval=10, retries=0))
+    await asyncio.sleep(400)
+    told = [(n.alert.rule, n.alert.state) for n in bench.relay.told]
+    assert told == [
+        ("ServerUnreachable", "firing"),
+        ("ServerUnreachable", "resolved"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("end", "why"),
+    [
+        ("suspend", "server_suspended"),
+        ("remove", "server_deleted"),
+        ("sell", "organization_changed"),
+    ],
+)
+async def test_what_is_no_longer_watched_no_longer_alerts(
+    bench: Bench, end: str, why: str
+) -> None:
+    bench.shells.document = BUSY
+    await bench.watch(server(interval=10))
+    await asyncio.sleep(100)
+    if end == "suspend":
+        await bench.watch(replace(server(interval=10, suspend=True), generation=2))
+    elif end == "sell":
+        bench.monitor.organize("acme", Organization("bought"))
+        assert bench.relay.told[-1].alert.server.organization == ORGANIZATION
+    else:
+        bench.monitor.remove(server().id)
+    assert [n.alert.ended_reason for n in bench.relay.told] == [None, why]
+
+
+async def test_a_forced_look_at_a_suspended_server_leaves_alerts_alone(
+    bench: Bench,
+) -> None:
+    bench.shells.document = BUSY
+    for number in range(5):
+        await bench.watch(asking(f"{number}", suspend=True))
+        await asyncio.sleep(30)
+    assert len(bench.sink.samples) == 5
+    assert bench.relay.kept == {}
+
+
+async def test_a_follower_keeps_its_hands_off(bench: Bench) -> None:
+    await bench.monitor.stop()
+    await bench.watch(server(1))
+    await bench.watch(replace(server(2), spec=None, invalid="spec.host: empty"))
+    bench.monitor.remove(server(1).id)
+    await asyncio.sleep(60)
+    assert bench.shells.opened == []
+    assert bench.board.written == []
+    assert (bench.roster.known, bench.roster.left) == ({}, [])
+
+
+async def test_a_new_term_believes_the_status_about_requests(bench: Bench) -> None:
+    """Another replica answered the request while this one did not work."""
+    await bench.monitor.stop()
+    bench.monitor.update(asking("a", suspend=True))
+    bench.board.before = Shown(handled_request="a")
+    await bench.monitor.start()
+    await asyncio.sleep(30)
+    assert bench.sink.samples == []
+
+
+# What a review found
+
+
+async def test_a_slow_secret_is_not_the_servers_time(bench: Bench) -> None:
+    bench.credentials.takes = 16
+    await bench.watch(server(interval=3600, timeout=5, retries=2))
+    await asyncio.sleep(60)
+    assert bench.statuses() == [Health.HEALTHY]
+
+
+async def test_the_status_does_not_claim_a_generation_that_was_not_collected(
+    bench: Bench,
+) -> None:
+    await bench.watch(server(interval=3600))
+    bench.shells.delay = 5
+    other = server(interval=3600, host="web-9.example.com")
+    await bench.watch(replace(other, generation=2))
+    assert bench.board.last.generation == 1
+    await asyncio.sleep(10)
+    assert bench.board.last.generation == 2
+
+
+async def test_what_an_older_spec_collected_is_dropped(bench: Bench) -> None:
+    bench.shells.delay = 5
+    await bench.watch(server(interval=3600))
+    other = server(interval=3600, host="web-9.example.com")
+    await bench.watch(replace(other, generation=2))
+    await asyncio.sleep(30)
+    assert [target.host for target in bench.shells.opened] == [
+        "web-1.example.com",
+        "web-9.example.com",
+    ]
+    assert len(bench.sink.samples) == 1
+
+
+async def test_a_running_collection_of_another_organization_is_dropped(
+    bench: Bench,
+) -> None:
+    bench.shells.delay = 5
+    await bench.watch(server(interval=3600))
+    bench.monitor.organize("acme", Organization("bought"))
+    await asyncio.sleep(30)
+    assert [s.server.organization for s in bench.sink.samples] == ["bought"]
+
+
+async def test_a_pin_that_differs_is_resolved_by_naming_one_of_the_two(
+    bench: Bench,
+) -> None:
+    bench.pins.pins["web-1"] = pin(OTHER, bench.clock)
+    shown = Shown(pinned=pin(KEY, bench.clock))
+    await bench.watch(server(host_key=FIRST_USE, retries=0), shown)
+    await bench.watch(replace(server(host_key=FIRST_USE), accept_host_key=KEY), shown)
+    assert bench.statuses()[-1] is Health.HEALTHY
+    assert bench.pins.pins["web-1"].fingerprint == KEY
+
+
+async def test_a_status_that_is_only_older_than_the_stored_pin_is_no_change(
+    bench: Bench,
+) -> None:
+    stored = pin(KEY, bench.clock)
+    bench.pins.pins["web-1"] = stored
+    older = replace(
+        pin(OTHER, bench.clock), pinned_at=stored.pinned_at - timedelta(minutes=5)
+    )
+    await bench.watch(server(host_key=FIRST_USE), Shown(pinned=older))
+    assert bench.statuses() == [Health.HEALTHY]
+
+
+async def test_a_key_is_pinned_though_the_server_answers_nonsense(
+    bench: Bench,
+) -> None:
+    bench.shells.document = ""
+    await bench.watch(server(host_key=FIRST_USE, retries=0))
+    assert bench.pins.pins["web-1"].fingerprint == KEY
+    assert bench.statuses() == [Health.ERROR]
+
+
+async def test_another_policy_forgets_the_pin_in_the_status(bench: Bench) -> None:
+    await bench.watch(server(host_key=FIRST_USE))
+    assert bench.board.last.pinned is not None
+    known = server(host_key=HostKeyPolicy(known_hosts="ssh-ed25519 AAAA"))
+    await bench.watch(replace(known, generation=2))
+    assert bench.board.last.pinned is None
+    assert bench.board.last.conditions[2].reason == "HostKeyMatches"
+
+
+async def test_a_request_survives_being_suspended_while_it_runs(bench: Bench) -> None:
+    await bench.watch(server(interval=3600))
+    bench.shells.delay = 5
+    await bench.watch(asking("a", interval=3600))
+    await bench.watch(replace(asking("a", interval=3600, suspend=True), generation=2))
+    await asyncio.sleep(30)
+    assert bench.board.results() == [("a", True, "Collected")]
+
+
+async def test_a_resumed_server_is_sampled_though_its_old_run_ends_slowly(
+    bench: Bench,
+) -> None:
+    bench.shells.delay = 60
+    bench.shells.closes_in = 2
+    spec = {"interval": 3600, "connection": "PerCollection"}
+    await bench.watch(server(**spec))
+    await bench.watch(replace(server(**spec, suspend=True), generation=2))
+    bench.shells.delay = 0
+    await bench.watch(replace(server(**spec), generation=3))
+    await asyncio.sleep(10)
+    assert bench.statuses() == [Health.HEALTHY]
+    assert bench.board.last.health is Health.HEALTHY
+
+
+async def test_a_suspended_server_shows_its_new_organization(bench: Bench) -> None:
+    await bench.watch(server(suspend=True))
+    bench.monitor.organize("acme", Organization("bought"))
+    await settle()
+    assert bench.board.last.server.organization == "bought"
+
+
+@pytest.mark.parametrize("fault", ["InvalidSpec", "InvalidOrganization"])
+async def test_a_request_that_cannot_be_run_is_answered_with_the_reason(
+    bench: Bench, fault: str
+) -> None:
+    if fault == "InvalidSpec":
+        await bench.watch(replace(asking("a"), spec=None, invalid="spec.host: empty"))
+    else:
+        bench.monitor.organize("acme", None)
+        await bench.watch(asking("a"))
+    assert bench.board.results() == [("a", False, fault)]
+
+
+async def test_a_tenant_that_asks_all_the_time_delays_no_other(bench: Bench) -> None:
+    await bench.watch(server(1, interval=3600))
+    await bench.watch(server(2, interval=3600))
+    for number in range(3000):
+        bench.monitor.update(asking(f"{number}", interval=3600))
+    other = replace(server(2, interval=3600), collect_request="b")
+    asked = bench.clock.monotonic()
+    await bench.watch(other)
+    while not [r for r in bench.board.results() if r[0] == "b"]:
+        await asyncio.sleep(0.01)
+    assert bench.clock.monotonic() - asked < 1
+
+
+async def test_at_most_fifty_forced_runs_start_a_second(bench: Bench) -> None:
+    for number in range(200):
+        bench.monitor.update(server(number, interval=3600, suspend=True))
+    for number in range(200):
+        suspended = server(number, interval=3600, suspend=True)
+        bench.monitor.update(replace(suspended, collect_request="a"))
+    await asyncio.sleep(1)
+    assert 48 <= len(bench.shells.asked_at) <= 53
+    await asyncio.sleep(4)
+    assert len(bench.shells.asked_at) == 200
+
+
+async def test_a_login_refused_after_an_outage_is_soon_tried_again(
+    bench: Bench,
+) -> None:
+    bench.shells.fails = [*[OFFLINE] * 10, REFUSED]
+    await bench.watch(server(interval=30, retries=0))
+    await asyncio.sleep(30 * 12)
+    assert bench.statuses()[-1] is Health.HEALTHY
+
+
+async def test_alerts_that_the_database_tells_of_later_are_taken_up(
+    bench: Bench,
+) -> None:
+    bench.shells.document = BUSY
+    await bench.watch(server(interval=10))
+    await asyncio.sleep(100)
+    kept = dict(bench.relay.kept)
+    await bench.monitor.stop()
+    bench.shells.document = ports.DOCUMENT
+
+    await bench.monitor.start()
+    bench.monitor.adopt(kept)
+    await asyncio.sleep(60)
+    assert [n.alert.transition for n in bench.relay.told] == [1, 2]
+    bench.monitor.adopt({server().id: ()})
+    await asyncio.sleep(60)
+    assert len(bench.relay.told) == 2

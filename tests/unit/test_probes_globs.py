@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 
 import pytest
 from hypothesis import given
@@ -73,6 +74,38 @@ def test_hostile_patterns_and_paths_take_one_step_per_character() -> None:
 
     assert not compile_globs(patterns).match(path)
     assert not compile_globs(("/" + "**/*a" * 50 + "**b",)).match("/a" * 500)
+
+
+def test_only_the_start_of_a_very_long_mount_point_counts() -> None:
+    path = "/a/" + "x" * 300
+
+    assert compile_globs(("/a/*",)).match(path)
+    assert compile_globs(("/a/" + "?" * 253,)).match(path)
+    assert not compile_globs(("/a/**/y",)).match(path + "/y")
+
+
+HOSTILE = tuple(f"/**/{'*?' * 124}{c}" for c in "abcdefghijklmnopqrstuvwxyzABCDEF")
+
+
+def test_the_mounts_of_a_sample_cost_little_and_nothing_the_next_time() -> None:
+    globs = compile_globs(HOSTILE)
+    paths = [f"/{n:03}{'-' * 1020}" for n in range(100)]
+
+    def cost() -> float:
+        before = time.thread_time()
+        assert not any(globs.match(path) for path in paths)
+        return time.thread_time() - before
+
+    # The time of the processor alone, several times what it takes.
+    assert cost() < 0.25
+    assert cost() < 0.005
+
+
+def test_answers_are_kept_per_set_of_globs() -> None:
+    for _ in range(2):
+        assert compile_globs(("/a",)).match("/a")
+        assert not compile_globs(("/b",)).match("/a")
+        assert compile_globs(("/b", "/a")).match("/a")
 
 
 def expected(pattern: str) -> re.Pattern[str]:

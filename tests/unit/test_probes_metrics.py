@@ -163,7 +163,7 @@ def test_excluded_filesystems_are_not_counted() -> None:
     assert some.disk_mount == "/"
     assert some.filesystems == (filesystem("/", 10),)
     assert none.disk_mount is None
-    assert none.missing["filesystems"] == "every filesystem is excluded"
+    assert none.missing["disk"] == "every filesystem is excluded"
 
 
 @pytest.mark.parametrize("latency", [-0.9, 0.0, 0.7, 3.0])

@@ -3,6 +3,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
+import time
 
 import asyncssh
 import pytest
@@ -69,6 +70,8 @@ def refusal(trust, key):
         (hashed("web-1.example.com"), "web-1.example.com", 22),
         (hashed("[web-1.example.com]:2222"), "web-1.example.com", 2222),
         ("10.0.0.7", "10.0.0.7", 22),
+        ("WEB-?.Example.com", "web-1.example.com", 22),
+        ("*", "web-1.example.com", 2222),
         ("[2001:db8::7]:2222", "2001:db8::7", 2222),
     ],
 )
@@ -85,6 +88,9 @@ def test_a_line_is_for_its_host_and_port(pattern, host, port):
         ("[web-1.example.com]:2222", "web-1.example.com", 2223),
         ("*.example.com,!web-1.example.com", "web-1.example.com", 22),
         (hashed("web-2.example.com"), "web-1.example.com", 22),
+        ("!web-2.example.com", "web-1.example.com", 22),
+        ("web-[1].example.com", "web-1.example.com", 22),
+        ("10.0.0.0/8", "10.0.0.7", 22),
     ],
 )
 def test_a_line_is_for_no_other_host_or_port(pattern, host, port):
@@ -159,6 +165,28 @@ def test_any_key_blob_is_read_or_refused(blob):
         data = len(kind).to_bytes(4, "big") + kind + blob
         text = f"{kind.decode()} {base64.b64encode(data).decode()}"
         assert complaint(text)[:6] in ("", "line 1")
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        ",".join(["web-1.example.com"] * 65),
+        f"web-1.example.com,{'*' * 301}",
+        f"|1|{base64.b64encode(bytes(300)).decode()}|AAAA",
+    ],
+)
+def test_a_line_of_very_many_or_very_long_hosts_is_refused(pattern):
+    with pytest.raises(ValueError, match="line 2 has more than 64 hosts, or one of"):
+        keys_for(f"# comment\n{pattern} {text_of(KEY)}")
+
+
+def test_hosts_are_matched_in_linear_time():
+    names = ",".join(f"{'?*' * 140}{n}x" for n in range(50))
+    hostile = "\n".join([f"{names} {text_of(KEY)}"] * 4)
+    before = time.thread_time()
+    assert keys_for(hostile, "a" * 253) == ((), (), ())
+    # The time of the processor alone, and a multiple of what it takes.
+    assert time.thread_time() - before < 1
 
 
 def test_a_text_without_end_is_refused():
@@ -272,6 +300,22 @@ def test_the_kind_of_the_known_key_is_asked_for_first():
     ]
     ecdsa = trust_in(known_hosts=text_of(ECDSA))
     assert ecdsa.algorithms == ["ecdsa-sha2-nistp256", *PLAIN]
+
+
+def test_a_pinned_key_is_asked_for_by_the_kinds_that_were_not_shown():
+    pinned = trust_in(pin=fingerprint(RSA_3072))
+    assert pinned.algorithms == PLAIN
+    others = pinned.without(b"ssh-ed25519")
+    assert others.algorithms == ["rsa-sha2-512", "rsa-sha2-256"]
+    assert others.pin == pinned.pin
+    assert others.without(b"ssh-rsa") is None
+    assert others.without(b"ssh-ed25519") is None
+    assert pinned.without(b"") is None
+
+
+def test_only_a_pin_is_asked_for_again():
+    for trust in ({"known_hosts": text_of(KEY)}, {"first_use": True}, {}):
+        assert trust_in(**trust).without(b"ssh-ed25519") is None
 
 
 def test_certificates_are_asked_for_where_an_authority_is_known():

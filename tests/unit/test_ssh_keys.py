@@ -4,6 +4,8 @@ import asyncio
 import base64
 import subprocess
 import threading
+import time
+from dataclasses import replace
 
 import asyncssh
 import pytest
@@ -11,9 +13,10 @@ from asyncssh.asn1 import der_encode
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hostwatch.model.credential import Credential
+from hostwatch.model.credential import Credential, HostTrust, Target
 from hostwatch.model.reason import CollectionError, Reason
 from hostwatch.ssh.keys import Keyring, read_login
+from world.targets import server_key
 
 KEY = asyncssh.generate_private_key("ssh-ed25519")
 AUTHORITY = asyncssh.generate_private_key("ssh-ed25519")
@@ -220,6 +223,34 @@ def test_nothing_secret_shows_in_a_login():
     assert repr(login) == "Login()"
 
 
+def test_text_around_a_key_does_no_harm():
+    text = KEY.export_private_key("openssh")
+    other = b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"
+    mark = b"-----BEGIN -----BEGIN"
+    assert read_login(credential(other + text + mark + other)).key == KEY
+    assert read_login(credential(mark + other + b"a comment: x\n" + text)).key == KEY
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"-----BEGIN PRIVATE KEY-----\n",
+        b"-----BEGIN A PRIVATE KEY-----",
+        b"-----BEGIN ",
+        b"-----BEGIN CERTIFICATE-----\n",
+        b"-----END PRIVATE KEY-----\n",
+        b"-----BEGIN -----",
+        b"-",
+    ],
+)
+def test_many_marks_are_searched_once(line):
+    text = (line * 65536)[:65536]
+    before = time.thread_time()
+    assert "is not a private key that OpenSSH can read" in refusal(credential(text))
+    # The time of the processor alone: to search anew from each mark took a second.
+    assert time.thread_time() - before < 0.3
+
+
 @pytest.fixture
 def keyring():
     made = Keyring()
@@ -227,8 +258,15 @@ def keyring():
     made.close()
 
 
+async def log_in(keyring, given_credential, *, namespace="acme", within=20):
+    async with asyncio.timeout(within) as deadline:
+        return await keyring.login(
+            given_credential, namespace=namespace, deadline=deadline
+        )
+
+
 async def test_a_password_is_a_login_by_itself(keyring):
-    login = await keyring.login(credential(password="secret"))
+    login = await log_in(keyring, credential(password="secret"))
     assert (login.password, login.key) == ("secret", None)
     assert login.holds
 
@@ -236,15 +274,15 @@ async def test_a_password_is_a_login_by_itself(keyring):
 async def test_a_key_is_opened_once(keyring):
     text = KEY.export_private_key("openssh", passphrase="x")
     logins = await asyncio.gather(
-        *(keyring.login(credential(text, passphrase=b"x")) for _ in range(5))
+        *(log_in(keyring, credential(text, passphrase=b"x")) for _ in range(5))
     )
     assert all(login is logins[0] for login in logins)
 
 
 async def test_another_version_of_a_secret_is_opened_anew(keyring):
     text = KEY.export_private_key("openssh")
-    first = await keyring.login(Credential("1", private_key=text))
-    second = await keyring.login(Credential("2", private_key=text))
+    first = await log_in(keyring, Credential("1", private_key=text))
+    second = await log_in(keyring, Credential("2", private_key=text))
     assert first is not second
     assert first.key == second.key
 
@@ -252,14 +290,14 @@ async def test_another_version_of_a_secret_is_opened_anew(keyring):
 async def test_a_bad_key_is_refused_each_time(keyring):
     for _ in range(2):
         with pytest.raises(CollectionError) as raised:
-            await keyring.login(credential(b"nonsense"))
+            await log_in(keyring, credential(b"nonsense"))
         assert raised.value.reason == Reason.SECRET_INVALID
 
 
 async def test_opening_a_key_leaves_the_event_loop_alone(keyring):
     text = KEY.export_private_key("openssh", passphrase="x", rounds=64)
     turns = 0
-    opening = asyncio.ensure_future(keyring.login(credential(text, passphrase=b"x")))
+    opening = asyncio.ensure_future(log_in(keyring, credential(text, passphrase=b"x")))
     while not opening.done():
         turns += 1
         await asyncio.sleep(0.001)
@@ -271,8 +309,89 @@ async def test_opening_a_key_leaves_the_event_loop_alone(keyring):
 async def test_one_that_gives_up_does_not_spoil_it_for_the_others(keyring):
     text = KEY.export_private_key("openssh", passphrase="x", rounds=64)
     secret = credential(text, passphrase=b"x")
-    first = asyncio.ensure_future(keyring.login(secret))
-    second = asyncio.ensure_future(keyring.login(secret))
+    first = asyncio.ensure_future(log_in(keyring, secret))
+    second = asyncio.ensure_future(log_in(keyring, secret))
     await asyncio.sleep(0.001)
     first.cancel()
     assert (await second).key == KEY
+
+
+async def test_an_error_that_nobody_foresaw_is_an_invalid_secret(keyring, monkeypatch):
+    def give_up(*_args, **_options):
+        raise AssertionError("a parser that gives up")
+
+    monkeypatch.setattr(asyncssh, "import_private_key", give_up)
+    with pytest.raises(CollectionError) as raised:
+        await log_in(keyring, credential(KEY.export_private_key("openssh")))
+    assert raised.value.reason == Reason.SECRET_INVALID
+    assert "cannot be read" in raised.value.detail
+
+
+async def test_keys_of_one_namespace_do_not_hold_up_those_of_another(keyring):
+    costly = [
+        credential(
+            KEY.export_private_key("openssh", passphrase=f"{n}", rounds=64),
+            passphrase=f"{n}".encode(),
+        )
+        for n in range(3)
+    ]
+    opening = [asyncio.ensure_future(log_in(keyring, secret)) for secret in costly]
+    await asyncio.sleep(0)
+    plain = credential(KEY.export_private_key("openssh"))
+    assert (await log_in(keyring, plain, namespace="globex")).key == KEY
+    assert not opening[-1].done()
+    assert [(await one).key for one in opening] == [KEY] * 3
+
+
+PUBLIC = KEY.export_public_key("openssh").decode().strip()
+
+
+def believing(*, host="web-1", port=22, secret=None, **trust):
+    known = Credential("1", password="x", known_hosts=secret)
+    return Target(server_key(), host, port, "hostwatch", known, HostTrust(**trust))
+
+
+async def trusted(keyring, target):
+    async with asyncio.timeout(20) as deadline:
+        return await keyring.trust(target, deadline)
+
+
+async def test_known_hosts_are_read_once_per_text_host_and_port(keyring):
+    target = believing(known_hosts=f"web-1 {PUBLIC}")
+    first = await trusted(keyring, target)
+    assert first.keys == (KEY.convert_to_public(),)
+    again = believing(known_hosts=f"web-1 {PUBLIC}")
+    assert await trusted(keyring, again) is first
+    assert (await trusted(keyring, replace(target, host="web-2"))).keys == ()
+    assert await trusted(keyring, replace(target, port=2222)) is not first
+    changed = replace(target, trust=HostTrust(known_hosts=f"web-1 {PUBLIC} "))
+    assert await trusted(keyring, changed) is not first
+
+
+async def test_known_hosts_and_an_authority_of_one_text_are_not_confused(keyring):
+    known = await trusted(keyring, believing(known_hosts=PUBLIC))
+    authority = await trusted(keyring, believing(certificate_authority=PUBLIC))
+    assert (known.keys, known.authorities) == ((KEY.convert_to_public(),), ())
+    assert (authority.keys, authority.authorities) == ((), known.keys)
+
+
+async def test_a_bad_text_is_refused_each_time_by_where_it_stands(keyring):
+    for _ in range(2):
+        with pytest.raises(CollectionError) as raised:
+            await trusted(keyring, believing(known_hosts="nonsense"))
+        assert raised.value.reason == Reason.INVALID_SPEC
+        with pytest.raises(CollectionError) as raised:
+            await trusted(keyring, believing(known_hosts="nonsense", secret="nonsense"))
+        assert raised.value.reason == Reason.SECRET_INVALID
+
+
+async def test_known_hosts_are_read_off_the_event_loop(keyring):
+    turns, lines = 0, "\n".join(f"*{n:x}* {PUBLIC}" for n in range(700))
+    reading = asyncio.ensure_future(
+        trusted(keyring, believing(known_hosts=lines[:65536].rpartition("\n")[0]))
+    )
+    while not reading.done():
+        turns += 1
+        await asyncio.sleep(0.001)
+    await reading
+    assert turns > 2

@@ -10,8 +10,8 @@ from hostwatch.ssh.turns import Turns
 class Work:
     """Holders of turns that end when a test says so."""
 
-    def __init__(self, limit):
-        self.turns = Turns(limit)
+    def __init__(self, limit, **each):
+        self.turns = Turns(limit, **each)
         self.running = []
         self.tasks = {}
         self.ends = {}
@@ -106,3 +106,44 @@ async def test_the_deadline_stands_still_while_waiting_and_runs_again_afterwards
     with pytest.raises(TimeoutError):
         await work.tasks["a2"]
     assert work.turns.free == 1
+
+
+async def test_no_namespace_holds_more_than_its_share():
+    work = Work(3, each=2)
+    await work.start("a1", "a2", "a3", "a4", "b1", "b2")
+    assert work.running == ["a1", "a2", "b1"]
+    await work.end("b1")
+    assert work.running == ["a1", "a2", "b1", "b2"]
+    await work.end("b2")
+    assert work.turns.free == 1
+    await work.end("a2")
+    assert work.running == ["a1", "a2", "b1", "b2", "a3"]
+    await work.end_all()
+    assert work.running == ["a1", "a2", "b1", "b2", "a3", "a4"]
+    assert work.turns.free == 3
+
+
+async def test_a_namespace_that_has_its_share_is_passed_over_not_forgotten():
+    work = Work(2, each=1)
+    await work.start("a1", "a2", "b1", "b2", "c1")
+    await work.end("b1")
+    assert work.running == ["a1", "b1", "b2"]
+    await work.end("b2")
+    assert work.running == ["a1", "b1", "b2", "c1"]
+    await work.end("a1")
+    assert work.running == ["a1", "b1", "b2", "c1", "a2"]
+    await work.end_all()
+    assert work.turns.free == 2
+
+
+async def test_those_who_gave_up_keep_nobody_from_a_place():
+    work = Work(2, each=1)
+    await work.start("a1", "a2", "a3", "b1", "b2")
+    for name in ("a2", "a3", "b2"):
+        work.tasks[name].cancel()
+    await asyncio.sleep(0)
+    await work.end("a1")
+    await work.start("a4")
+    assert work.running == ["a1", "b1", "a4"]
+    await work.end_all()
+    assert work.turns.free == 2

@@ -112,11 +112,21 @@ def _eventful() -> OperatorMetrics:
     metrics.bus.published(5)
     metrics.bus.dropped(3, "disconnected")
     metrics.bus.failed("login")
+    metrics.bus.alert_failed("jetstream")
+    metrics.lease.leading(True)  # noqa: FBT003 - the protocol's way
+    metrics.lease.renewed(0.02)
+    metrics.lease.failed("away")
+    metrics.lease.transitions(3)
     metrics.kube.status_written("change", "written")
     metrics.kube.status_waiting(4)
     metrics.kube.secrets_cached(6)
     metrics.kube.api_failed(409)
     metrics.kube.api_failed(None)
+    metrics.notify.delivered("nats")
+    metrics.notify.failed("events")
+    metrics.notify.given_up("events")
+    metrics.notify.waiting(2)
+    metrics.notify.file_failed()
     return metrics
 
 

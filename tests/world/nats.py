@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import socket
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 from urllib.parse import quote
@@ -11,7 +13,8 @@ from urllib.parse import quote
 from world.process import LOOPBACK, Process, free_ports, script
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from asyncio import StreamReader, StreamWriter
+    from collections.abc import AsyncIterator, Sequence
     from pathlib import Path
 
 
@@ -112,6 +115,24 @@ class Nats:
                 return client.recv(5) == b"INFO "
         except OSError:
             return False
+
+
+@asynccontextmanager
+async def plain_server() -> AsyncIterator[tuple[int, bytearray]]:
+    """Greet as a server without TLS does; give the port, and all that it is sent."""
+    heard = bytearray()
+
+    async def serve(reader: StreamReader, writer: StreamWriter) -> None:
+        info = {"server_id": "x", "max_payload": 1 << 20, "auth_required": True}
+        writer.write(b"INFO " + json.dumps(info).encode() + b" \r\n")
+        while line := await reader.readline():
+            heard.extend(line)
+            if line == b"PING\r\n":
+                writer.write(b"PONG\r\n")
+        writer.close()
+
+    async with await asyncio.start_server(serve, LOOPBACK, 0) as server:
+        yield server.sockets[0].getsockname()[1], heard
 
 
 def _entry(user: NatsUser) -> dict[str, object]:

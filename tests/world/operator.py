@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import secrets
 import sys
 import urllib.error
 import urllib.request
@@ -33,6 +34,11 @@ class Operator:
         **settings: object,
     ) -> None:
         (self.port,) = free_ports(1)
+        self.name = name
+        # Installations that share a cluster differ in the name of their Lease.
+        settings.setdefault("instance", f"hostwatch-{secrets.token_hex(4)}")
+        settings.setdefault("identity", name)
+        settings.setdefault("spool_dir", directory / "spool")
         named = {f"HOSTWATCH_{key.upper()}": str(v) for key, v in settings.items()}
         self._process = Process(
             name,

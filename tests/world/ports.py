@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from hostwatch.model.credential import Credential
 from hostwatch.model.reason import TryAgainLaterError
+from hostwatch.model.sample import Shown
 from hostwatch.model.server import Fingerprint, Server, ServerId, ServerSpec
+from hostwatch.monitor.clock import Clock
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
-    from datetime import datetime
 
+    from hostwatch.model.alert import Alert, Notification
     from hostwatch.model.credential import Target
     from hostwatch.model.sample import PinnedKey, Sample, ServerState
     from hostwatch.model.server import ServerKey
@@ -45,6 +48,13 @@ def server(number: int = 1, **spec: object) -> Server:
     )
 
 
+class VirtualClock(Clock):
+    """Stamps samples with the event loop's time, which a test may have replaced."""
+
+    def now(self) -> datetime:
+        return datetime.fromtimestamp(self.epoch(), UTC)
+
+
 @dataclass
 class MemoryShell:
     """Answers as the test says."""
@@ -69,6 +79,7 @@ class MemoryShells:
     key: Fingerprint = KEY
     document: str = DOCUMENT
     delay: float = 0.0
+    closes_in: float = 0.0
     asking: int = 0
     most_asking: int = 0
 
@@ -82,6 +93,7 @@ class MemoryShells:
 
     async def close(self, server: ServerId) -> None:
         self.closed.append(server)
+        await asyncio.sleep(self.closes_in)
 
     async def _answer(self, target: Target) -> str:
         self.asked_at.append(asyncio.get_running_loop().time())
@@ -99,11 +111,13 @@ class MemoryCredentials:
     credential: Credential = Credential(version="1", private_key=b"", known_hosts="k")
     forgotten: int = 0
     fails: BaseException | None = None
+    takes: float = 0.0
     after_forget: Credential | None = None
 
     async def get(self, namespace: str, name: str) -> Credential:
         if self.fails is not None:
             raise self.fails
+        await asyncio.sleep(self.takes)
         return self.credential
 
     def forget(self, namespace: str, name: str) -> None:
@@ -150,25 +164,46 @@ class MemoryRoster:
 
 @dataclass
 class MemoryBoard:
-    shown: list[tuple[ServerState, Urgency]] = field(default_factory=list)
+    written: list[tuple[ServerState, Urgency]] = field(default_factory=list)
+    before: Shown = field(default_factory=Shown)
     dropped: list[ServerId] = field(default_factory=list)
 
     def show(self, state: ServerState, urgency: Urgency) -> None:
-        self.shown.append((state, urgency))
+        self.written.append((state, urgency))
+
+    def shown(self, server: ServerId) -> Shown:
+        return self.before
 
     def drop(self, server: ServerId) -> None:
         self.dropped.append(server)
 
     @property
     def last(self) -> ServerState:
-        return self.shown[-1][0]
+        return self.written[-1][0]
 
     def results(self) -> list[tuple[str, bool, str]]:
         return [
             (s.result.request, s.result.succeeded, s.result.reason)
-            for s, _ in self.shown
+            for s, _ in self.written
             if s.result is not None
         ]
+
+
+@dataclass
+class MemoryRelay:
+    """Remembers what was to be kept, and what was to be told."""
+
+    kept: dict[ServerId, tuple[Alert, ...]] = field(default_factory=dict)
+    told: list[Notification] = field(default_factory=list)
+
+    def record(
+        self,
+        server: ServerKey,
+        alerts: tuple[Alert, ...],
+        notifications: tuple[Notification, ...],
+    ) -> None:
+        self.kept[server.id] = alerts
+        self.told += notifications
 
 
 @dataclass

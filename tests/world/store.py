@@ -15,13 +15,21 @@ from pydantic import SecretStr
 from hostwatch.model.reading import CpuUsage, Filesystem, Interface
 from hostwatch.model.reason import Reason
 from hostwatch.model.sample import Health, Metrics, Sample
-from hostwatch.model.server import Organization, ServerId, ServerKey
+from hostwatch.model.server import (
+    Organization,
+    Server,
+    ServerId,
+    ServerKey,
+    ServerSpec,
+)
 from hostwatch.settings import PostgresSettings
 from hostwatch.store.link import Link
 from hostwatch.store.store import Store
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
+
+    from hostwatch.store.meter import StoreMeter
 
 CLUSTER = str(uuid.UUID(int=0xC1))
 BOOT = datetime(2026, 10, 1, 8, tzinfo=UTC)
@@ -42,6 +50,20 @@ def server(number: int, *, organization: str = "acme") -> ServerKey:
         namespace="acme",
         name=f"web-{number}",
         organization=Organization(organization),
+    )
+
+
+def resource(
+    number: int, *, host: str | None = "web.example.com", **labels: str
+) -> Server:
+    """Make the resource of `server`; without a host it is an invalid one."""
+    return Server(
+        id=server(number).id,
+        namespace="acme",
+        name=f"web-{number}",
+        generation=1,
+        spec=ServerSpec(host=host, secret_name="ssh") if host else None,
+        labels=labels,
     )
 
 
@@ -106,7 +128,7 @@ class Tally:
         self.rows = 0
         self.lost: Counter[str] = Counter()
         self.waiting = 0
-        self.outages: list[bool] = []
+        self.outages: list[bool] = []  # what `away` said, repeated words once
         self.upkeeps: list[bool] = []
         self.dropped_partitions: list[str] = []
 
@@ -121,7 +143,8 @@ class Tally:
         self.waiting = rows
 
     def away(self, away: bool) -> None:  # noqa: FBT001 - as the protocol
-        self.outages.append(away)
+        if self.outages[-1:] != [away]:
+            self.outages.append(away)
 
     def maintained(self, *, succeeded: bool) -> None:
         self.upkeeps.append(succeeded)
@@ -145,7 +168,7 @@ class Clock:
 
 @asynccontextmanager
 async def opened_store(
-    dsn: str, *, meter: Tally | None = None, prepared: bool = True, **more: Any
+    dsn: str, *, meter: StoreMeter | None = None, prepared: bool = True, **more: Any
 ) -> AsyncIterator[Store]:
     options = {key: more.pop(key) for key in ("clock",) if key in more}
     store = Store(

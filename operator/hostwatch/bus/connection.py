@@ -7,8 +7,8 @@ places and gives up in others, so a lost connection is closed and a new one made
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import ssl
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,9 +16,13 @@ from typing import TYPE_CHECKING
 import nats.errors
 import nkeys  # type: ignore[import-untyped] # has no types
 import structlog
-from nats.aio.client import Client, RawCredentials
+from nats.aio.client import RawCredentials
+
+from hostwatch.bus.client import CarefulClient, PlainTextError
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
     from hostwatch.settings import NatsSettings
 
 _CONNECT_SECONDS = 10
@@ -28,11 +32,13 @@ _PING_SECONDS = 5  # two unanswered pings end a connection: 15 s after a server 
 _CREDENTIAL_MARKS = ("BEGIN NATS USER JWT", "BEGIN USER NKEY SEED")
 _REFUSALS = ("authorization", "authentication")
 
-_Errors = (OSError, nats.errors.Error, AssertionError)
-
 
 class BusSettingError(Exception):
     """A setting or the file it names is unusable; the message names the setting."""
+
+
+ERRORS = (BusSettingError, OSError, nats.errors.Error, AssertionError)
+"""What a connection raises, in every state it can be in."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,13 +51,17 @@ class Trouble:
 
 
 class Connection:
-    """A live connection; ``forbidden`` counts the messages the server refused."""
+    """A live connection; ``forbidden`` counts the messages the server refused.
 
-    def __init__(self) -> None:
+    ``permissions`` is what the operator's user must be allowed, for the log.
+    """
+
+    def __init__(self, *, permissions: str) -> None:
         self.forbidden = 0
-        self._client = Client()
+        self._permissions = permissions
+        self._client = CarefulClient()
         self._error: Exception | None = None
-        self._deadline: asyncio.Timeout | None = None
+        self._deadlines: set[asyncio.Timeout] = set()
         self._log = structlog.get_logger(component="bus")
 
     @property
@@ -72,6 +82,7 @@ class Connection:
         """
         credentials = await asyncio.to_thread(_credentials, settings)
         tls = await asyncio.to_thread(_tls, settings)
+        self._client.must_encrypt = _asks_for_tls(settings)
         try:
             async with asyncio.timeout(_CONNECT_SECONDS):
                 await self._client.connect(
@@ -104,16 +115,23 @@ class Connection:
 
     async def confirm(self, seconds: float) -> None:
         """Wait until the server has read all that was published."""
-        try:
-            async with asyncio.timeout(seconds) as self._deadline:
-                await self._client.flush()
-        except TimeoutError:
-            silence = ConnectionError("the server does not answer")
-            raise (silence if self.is_up else self.lost()) from None
-        finally:
-            self._deadline = None
+        async with self._deadline(seconds):
+            await self._client.flush()
         if not self.is_up:  # then flush returns without an answer
             raise self.lost()
+
+    async def request(
+        self, subject: str, body: bytes, headers: dict[str, str], *, seconds: float
+    ) -> bytes:
+        """Return the answer to a message.
+
+        Raises `nats.errors.NoRespondersError` where nobody listens to it.
+        """
+        async with self._deadline(seconds):
+            answer = await self._client.request(
+                subject, body, timeout=seconds, headers=headers
+            )
+        return answer.data
 
     def lost(self) -> Exception:
         """Return why the connection ended, as far as anyone said."""
@@ -125,14 +143,28 @@ class Connection:
 
     async def close(self) -> None:
         """Close what there is; a dead connection may refuse, and is left alone."""
-        with contextlib.suppress(*_Errors):
+        with suppress(*ERRORS):
             async with asyncio.timeout(_CLOSE_SECONDS):
                 await self._client.close()
 
+    @asynccontextmanager
+    async def _deadline(self, seconds: float) -> AsyncIterator[None]:
+        """Limit a wait for the server, which a lost connection ends at once."""
+        deadline = asyncio.timeout(seconds)
+        try:
+            async with deadline:
+                self._deadlines.add(deadline)
+                yield
+        except TimeoutError:
+            silence = ConnectionError("the server does not answer")
+            raise (silence if self.is_up else self.lost()) from None
+        finally:
+            self._deadlines.discard(deadline)
+
     async def _on_closed(self) -> None:
-        """End a wait for a confirmation that cannot come any more."""
-        if self._deadline is not None:
-            self._deadline.reschedule(0)
+        """End the waits for answers that cannot come any more."""
+        for deadline in self._deadlines:
+            deadline.reschedule(0)
 
     async def _on_error(self, error: Exception) -> None:
         """Hear what no call reports: the only place a refused subject shows."""
@@ -142,8 +174,8 @@ class Connection:
         self.forbidden += 1
         if self.forbidden == 1:
             self._log.error(
-                "NATS refuses our messages: allow the operator's user to publish on "
-                "hostwatch.*.resources.>",
+                f"NATS refuses our messages: allow the operator's user to "
+                f"{self._permissions}",
                 cause=str(error),
             )
 
@@ -153,6 +185,8 @@ def diagnose(error: Exception) -> Trouble:
     text = str(error) or type(error).__name__
     if isinstance(error, BusSettingError):
         return Trouble("setting", text, 30)
+    if isinstance(error, PlainTextError):
+        return Trouble("tls", text, 30)
     if isinstance(error, ssl.SSLError):
         return Trouble("tls", f"{text}; HOSTWATCH_NATS_CA names the CA to trust", 30)
     if isinstance(error, nats.errors.Error) and any(
@@ -184,6 +218,13 @@ def _credentials(settings: NatsSettings) -> RawCredentials | None:
             "HOSTWATCH_NATS_CREDENTIALS names a file that is not a NATS creds file"
         )
     return RawCredentials(text)
+
+
+def _asks_for_tls(settings: NatsSettings) -> bool:
+    """Tell whether all servers must encrypt: one may name the others."""
+    return settings.nats_ca is not None or any(
+        url.startswith("tls://") for url in settings.nats_url
+    )
 
 
 def _tls(settings: NatsSettings) -> ssl.SSLContext | None:

@@ -1,4 +1,4 @@
-"""The live update of one sample: subject, body and headers.
+"""The messages of a sample and of an alert: subject, body and headers.
 
 Headers are a CloudEvents 1.0 event in binary mode (the NATS protocol binding of the
 CloudEvents specification), so that a consumer can tell repeated and foreign messages
@@ -9,16 +9,17 @@ from __future__ import annotations
 
 import json
 from datetime import UTC
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, overload
 
-from hostwatch.bus.subjects import resources_subject
+from hostwatch.bus.subjects import alerts_subject, resources_subject
+from hostwatch.model.alert import AlertState
 
 if TYPE_CHECKING:
     from datetime import datetime
 
+    from hostwatch.model.alert import Alert
     from hostwatch.model.sample import Metrics, Sample
-
-_TYPE = "server.resources.updated"
+    from hostwatch.model.server import ServerKey
 
 _encode = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
 
@@ -40,24 +41,74 @@ def resources_message(sample: Sample) -> Message:
     server = sample.server
     timestamp = _rfc3339(sample.collected_at)
     body = {
-        "server_id": server.id,
-        "server_name": server.name,
-        "namespace": server.namespace,
-        "organization": server.organization,
+        **_names(server),
         "metrics": _metrics(sample.metrics),
         "status": sample.status.lower(),
         "reason": sample.reason,
         "timestamp": timestamp,
     }
-    headers = {
+    headers = _headers(
+        server,
+        identity=f"{server.id}/{timestamp}",
+        kind="server.resources.updated",
+        time=timestamp,
+    )
+    return Message(resources_subject(server), _encode(body).encode(), headers)
+
+
+def alert_message(alert: Alert) -> Message:
+    """Render what is said of an alert when it fires, gets worse or ends.
+
+    The same transition always gives the same ``Nats-Msg-Id``, by which the stream
+    drops what it has already; two transitions never share one. Raises as
+    `resources_message`.
+    """
+    firing = alert.state is not AlertState.RESOLVED
+    identity = f"{alert.id}.{alert.transition}"
+    body = {
+        "alert_id": alert.id,
+        "rule": alert.rule,
+        "label": alert.label,
+        "severity": alert.severity,
+        "state": AlertState.FIRING if firing else AlertState.RESOLVED,
+        "value": alert.value,
+        "threshold": alert.threshold,
+        "message": alert.message,
+        "started_at": _rfc3339(alert.started_at),
+        "ended_at": _rfc3339(alert.ended_at),
+        "ended_reason": alert.ended_reason,
+        **_names(alert.server),
+    }
+    headers = _headers(
+        alert.server,
+        identity=identity,
+        kind="server.alert.firing" if firing else "server.alert.resolved",
+        time=_rfc3339(alert.seen_at if firing else alert.ended_at or alert.seen_at),
+    )
+    headers["Nats-Msg-Id"] = identity
+    return Message(alerts_subject(alert.server), _encode(body).encode(), headers)
+
+
+def _names(server: ServerKey) -> dict[str, str]:
+    return {
+        "server_id": server.id,
+        "server_name": server.name,
+        "namespace": server.namespace,
+        "organization": server.organization,
+    }
+
+
+def _headers(
+    server: ServerKey, *, identity: str, kind: str, time: str
+) -> dict[str, str]:
+    return {
         "ce-specversion": "1.0",
-        "ce-id": f"{server.id}/{timestamp}",
-        "ce-type": _TYPE,
+        "ce-id": identity,
+        "ce-type": kind,
         "ce-source": f"hostwatch/{server.namespace}/{server.name}",
-        "ce-time": timestamp,
+        "ce-time": time,
         "content-type": "application/json",
     }
-    return Message(resources_subject(server), _encode(body).encode(), headers)
 
 
 def _metrics(metrics: Metrics) -> dict[str, object]:
@@ -77,7 +128,17 @@ def _metrics(metrics: Metrics) -> dict[str, object]:
     }
 
 
-def _rfc3339(moment: datetime) -> str:
+@overload
+def _rfc3339(moment: datetime) -> str: ...
+
+
+@overload
+def _rfc3339(moment: None) -> None: ...
+
+
+def _rfc3339(moment: datetime | None) -> str | None:
     """Write a moment in UTC, its microseconds kept: it is the key of a row."""
+    if moment is None:
+        return None
     text = moment.astimezone(UTC).isoformat(timespec="microseconds")
     return text.replace("+00:00", "Z")

@@ -1,4 +1,4 @@
-"""What the publisher counts, for ``/metrics``."""
+"""What the publishers count, for ``/metrics``."""
 
 from __future__ import annotations
 
@@ -28,5 +28,17 @@ class BusMeter(Protocol):
         """Count a lost connection or a failed attempt at one.
 
         ``why`` is ``unreachable``, ``login``, ``tls``, ``setting`` or ``unexpected``.
+        """
+        ...
+
+
+class AlertMeter(Protocol):
+    """Counts what keeps alerts from the stream."""
+
+    def alert_failed(self, why: str) -> None:
+        """Count an alert that could not be stored now; it is tried again later.
+
+        ``why`` is ``jetstream`` (there is none), ``refused`` (JetStream said no),
+        ``forbidden``, or a reason why there is no connection, as above.
         """
         ...

@@ -12,6 +12,7 @@ from hostwatch.bus.connection import Connection, Trouble, diagnose
 from hostwatch.bus.messages import resources_message
 
 if TYPE_CHECKING:
+    from hostwatch.bus.messages import Message
     from hostwatch.bus.meter import BusMeter
     from hostwatch.model.sample import Sample
     from hostwatch.settings import NatsSettings
@@ -80,7 +81,7 @@ class Publisher:
 
     async def _session(self) -> None:
         """Live through one connection; returns at `close`, raises when it is lost."""
-        connection = Connection()
+        connection = Connection(permissions="publish on hostwatch.*.resources.>")
         try:
             await connection.open(self._settings)
             self._came_back(connection.address)
@@ -118,7 +119,9 @@ class Publisher:
         sent, refused_before = 0, connection.forbidden
         try:
             for _ in range(min(_BATCH, len(self._queue))):
-                sent += await self._publish(connection, self._queue.popleft())
+                if message := self._render(self._queue.popleft()):
+                    sent += 1  # first: what fails half-way has left the queue too
+                    await connection.publish(*message)
             await connection.confirm(_CONFIRM_SECONDS)
         except BaseException:
             self._meter.dropped(sent, "unconfirmed")
@@ -129,10 +132,10 @@ class Publisher:
         if forbidden:
             self._meter.dropped(forbidden, "forbidden")
 
-    async def _publish(self, connection: Connection, sample: Sample) -> int:
-        """Publish one sample; return how many messages that made: 0 or 1."""
+    def _render(self, sample: Sample) -> Message | None:
+        """Return the sample's message, or count that it cannot be one."""
         try:
-            message = resources_message(sample)
+            return resources_message(sample)
         except ValueError as error:
             self._meter.dropped(1, "invalid")
             self._log.error(
@@ -142,9 +145,7 @@ class Publisher:
                 organization=sample.server.organization,
                 cause=str(error),
             )
-            return 0
-        await connection.publish(message.subject, message.body, message.headers)
-        return 1
+            return None
 
     def _drop_queue(self) -> None:
         if self._queue:

@@ -1,4 +1,4 @@
-"""The NATS subjects that samples are published on."""
+"""The NATS subjects that samples and alerts are published on."""
 
 from __future__ import annotations
 
@@ -22,10 +22,24 @@ def resources_subject(server: ServerKey) -> str:
     subject. Raises `ValueError` for what is not a name, because a ``*``, ``>`` or dot
     would reach into another organization's subjects.
     """
+    return _subject("resources", server)
+
+
+def alerts_subject(server: ServerKey) -> str:
+    """Return ``hostwatch.<organization>.alerts.<namespace>.<name>``, as above."""
+    return _subject("alerts", server)
+
+
+def alerts_filter(organization: str) -> str:
+    """Return the pattern of all alerts of one organization; raises `ValueError`."""
+    return f"hostwatch.{_checked('organization', _LABEL, organization)}.alerts.>"
+
+
+def _subject(kind: str, server: ServerKey) -> str:
     organization = _checked("organization", _LABEL, server.organization)
     namespace = _checked("namespace", _LABEL, server.namespace)
     name = _checked("name", _NAME, server.name).replace(".", "_")
-    return f"hostwatch.{organization}.resources.{namespace}.{name}"
+    return f"hostwatch.{organization}.{kind}.{namespace}.{name}"
 
 
 def _checked(what: str, pattern: re.Pattern[str], value: str) -> str:

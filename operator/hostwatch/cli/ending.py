@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import typer
 
+EXIT_FAILED = 1
 EXIT_SETTING = 2
 EXIT_DATABASE = 3
 EXIT_CRD = 4

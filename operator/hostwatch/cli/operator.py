@@ -19,8 +19,8 @@ def operator() -> None:
     Exit codes: 0 after SIGTERM, 1 when the watch of the resources failed, 2 a bad
     setting, 3 a refused database, 4 a missing CustomResourceDefinition.
     """
+    from hostwatch.kube.inventory import ClusterIdError, CrdMissingError
     from hostwatch.kube.login import KubeConfigError
-    from hostwatch.kube.sweep import ClusterIdError, CrdMissingError
     from hostwatch.settings import Settings, SettingsError
     from hostwatch.store.errors import DatabaseRefusedError, SchemaError
     from hostwatch.telemetry.http import HttpPortError

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import signal
+from itertools import chain, repeat
 from typing import TYPE_CHECKING, Any, Protocol
 
 import kopf
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping
+    from collections.abc import Callable, Collection, Iterator, Mapping
 
     from hostwatch.model.server import ServerId
 
@@ -60,6 +61,18 @@ def registry_for(fleet: Fleet) -> kopf.OperatorRegistry:
     return registry
 
 
+class Patience:
+    """Seconds between attempts at the API server, without an end.
+
+    With an end, half a minute of 503 would end the process: etcd needs longer to
+    elect a leader, and the watch is all that would be lost.
+    """
+
+    def __iter__(self) -> Iterator[float]:
+        """Count anew for each request."""
+        return chain((1.0, 2.0, 4.0, 8.0), repeat(15.0))
+
+
 def informer_settings() -> kopf.OperatorSettings:
     """Return settings that keep kopf a reader, and make it end when it cannot read.
 
@@ -75,7 +88,7 @@ def informer_settings() -> kopf.OperatorSettings:
     settings.watching.reconnect_backoff = 1
     settings.networking.request_timeout = 30
     settings.networking.connect_timeout = 10
-    settings.networking.error_backoffs = (1, 2, 4, 8, 15)
+    settings.networking.error_backoffs = Patience()
     settings.queueing.idle_timeout = 1.0
     # A cancelled operator would otherwise arm a SIGKILL for ten minutes later.
     settings.process.ultimate_exiting_timeout = None

@@ -29,11 +29,13 @@ class Facts:
     """What the conditions are decided from.
 
     ``outcome`` is the last collection's verdict or failure, None before the first.
-    ``pinned`` tells that the host key is one accepted on first use.
+    ``first_use`` tells that a host key is accepted on first use, ``pinned`` that one
+    was.
     """
 
     outcome: Verdict | Failure | None
     suspended: bool = False
+    first_use: bool = False
     pinned: bool = False
 
 
@@ -58,6 +60,8 @@ def _ready(facts: Facts) -> Condition:
 
 def _reachable(facts: Facts) -> Condition:
     match facts.outcome:
+        case _ if facts.suspended:
+            return Condition("Reachable", "Unknown", "Suspended")
         case None:
             return Condition("Reachable", "Unknown", NOT_COLLECTED_YET)
         case Failure(reason=reason) if reason in NETWORK:
@@ -75,15 +79,19 @@ def _trusted(facts: Facts) -> Condition:
         case Failure(reason=reason, presented=presented) if reason in HOST_KEY:
             message = f"the server presented {presented}" if presented else ""
             return Condition("HostKeyTrusted", "False", reason, message)
-        case Failure(reason=reason) if reason not in AFTER_TRUST:
+        case Failure(reason=reason) if reason not in AFTER_TRUST or (
+            facts.first_use and not facts.pinned
+        ):
             return Condition("HostKeyTrusted", "Unknown", reason)
         case _:
-            how = "HostKeyPinned" if facts.pinned else "HostKeyMatches"
+            how = "HostKeyPinned" if facts.first_use else "HostKeyMatches"
             return Condition("HostKeyTrusted", "True", how)
 
 
 def _healthy(facts: Facts) -> Condition:
     match facts.outcome:
+        case _ if facts.suspended:
+            return Condition("Healthy", "Unknown", "Suspended")
         case None:
             return Condition("Healthy", "Unknown", NOT_COLLECTED_YET)
         case Failure(reason=reason):

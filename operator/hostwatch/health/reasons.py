@@ -41,6 +41,15 @@ AFTER_TRUST = frozenset(
 )
 """These can only happen once the host key was accepted."""
 
+REFUSED = frozenset(
+    {
+        Reason.AUTHENTICATION_FAILED,
+        Reason.WEAK_HOST_KEY,
+        Reason.NO_COMMON_ALGORITHM,
+    }
+)
+"""Asking again costs a key exchange and changes nothing by itself."""
+
 LONGEST_PAUSE = 600.0
 """Seconds: a refused key or login is tried again at least this often."""
 
@@ -48,14 +57,15 @@ LONGEST_PAUSE = 600.0
 def pause_after(reason: Reason, *, failures: int, interval: float) -> float:
     """Return how many seconds to leave a server alone after its latest failure.
 
-    0 means until its next slot. ``failures`` counts those running, from 1. Refused
+    0 means until its next slot. ``failures`` counts those for that reason running,
+    from 1. Refused
     logins double the pause from one interval on, so that neither fail2ban nor
     sshd's PerSourcePenalties is fed; a changed host key is looked at every ten
     minutes.
     """
     if reason in HOST_KEY:
         return LONGEST_PAUSE
-    if reason is Reason.AUTHENTICATION_FAILED:
+    if reason in REFUSED:
         doublings = min(failures - 1, 10)
         return min(LONGEST_PAUSE, interval * 2.0**doublings)
     return 0.0

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from http import HTTPStatus
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
+
+import structlog
 
 from hostwatch.kube.client import ApiRefusedError
 
@@ -42,7 +45,13 @@ async def _api_server(url: str) -> list[Network]:
 async def _services(client: KubeClient) -> list[Network]:
     try:
         listed = await client.get(_SERVICE_CIDRS)
-    except ApiRefusedError:
+    except ApiRefusedError as error:
+        if error.status != HTTPStatus.NOT_FOUND:
+            structlog.get_logger(component="kubernetes").warning(
+                "The networks of Services stay open to collections unless "
+                "HOSTWATCH_CLUSTER_CIDRS names them: servicecidrs cannot be listed",
+                status=error.status,
+            )
         return []
     return [
         ip_network(cidr)

@@ -13,9 +13,10 @@ import structlog
 from hostwatch.kube.budget import TokenBucket
 from hostwatch.kube.client import ApiAwayError, ApiRefusedError
 from hostwatch.kube.names import FIELD_MANAGER, server_path
-from hostwatch.kube.observed import Observed, observed_of
+from hostwatch.kube.observed import Observed, observed_of, shown_of
 from hostwatch.kube.status import patch_of
 from hostwatch.kube.waiting import Job, Urgency, Waiting
+from hostwatch.model.sample import Shown
 
 if TYPE_CHECKING:
     from hostwatch.kube.client import KubeClient
@@ -34,8 +35,8 @@ _QUIET_SECONDS = 30.0
 class StatusWriter:
     """Writes states within a budget, the newest of each server only.
 
-    ``show`` and ``observe`` may be called before `open`, and after `close`, where
-    nothing is written any more.
+    May be opened again after it was closed. ``observe`` is heard at any time; what is
+    shown while it is closed is written after the next `open`.
     """
 
     def __init__(
@@ -65,7 +66,10 @@ class StatusWriter:
         ]
 
     async def close(self, *, drain: float = 3.0) -> None:
-        """Write what is news for at most ``drain`` seconds more, then stop."""
+        """Write what is news for at most ``drain`` seconds more, then stop.
+
+        What waits still is forgotten: whoever writes next knows better.
+        """
         if not self._workers:
             return
         with suppress(TimeoutError):
@@ -77,6 +81,13 @@ class StatusWriter:
         for worker in workers:
             worker.cancel()
         await asyncio.gather(*workers, return_exceptions=True)
+        self._waiting.clear()
+        self._writing = 0
+
+    def shown(self, server: ServerId) -> Shown:
+        """Return what a resource's status says, as far as it was heard of."""
+        observed = self._waiting.shown(server)
+        return shown_of(observed) if observed is not None else Shown()
 
     def show(self, state: ServerState, urgency: int) -> None:
         """Take a server's newest state; it is written when its turn comes.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Protocol
 
 from hostwatch.kube.names import ACCEPT_HOST_KEY_ANNOTATION, COLLECT_ANNOTATION
-from hostwatch.kube.observed import observed_of, shown_of
+from hostwatch.kube.observed import observed_of
 from hostwatch.kube.resource import organization_of, server_of
 from hostwatch.model.server import ServerId
 
@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from hostwatch.kube.observed import Observed
-    from hostwatch.model.sample import Shown
     from hostwatch.model.server import Organization, Server
     from hostwatch.settings import KubernetesSettings
 
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
 class Fleet(Protocol):
     """Who is told what changed."""
 
-    def update(self, server: Server, shown: Shown) -> None:
+    def update(self, server: Server) -> None:
         """Take a server as it is now."""
         ...
 
@@ -67,8 +66,7 @@ class Changes:
         """Take a MonitoredServer as a watch delivers it."""
         metadata = body["metadata"]
         server = ServerId(metadata["uid"])
-        observed = observed_of(body)
-        self._statuses.observe(server, observed)
+        self._statuses.observe(server, observed_of(body))
         annotations = metadata.get("annotations") or {}
         seen = (
             metadata.get("generation"),
@@ -82,7 +80,7 @@ class Changes:
         resource = server_of(
             body, allow_trust_on_first_use=self._allow_trust_on_first_use
         )
-        self._fleet.update(resource, shown_of(observed))
+        self._fleet.update(resource)
 
     def server_gone(self, server: ServerId) -> None:
         """Take the deletion of a MonitoredServer."""

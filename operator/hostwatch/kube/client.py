@@ -176,13 +176,35 @@ class KubeClient:
         Raises `ApiRefusedError` for a final no, `ApiAwayError` for everything that a
         later try may change.
         """
+        return await self._send("PATCH", path, body, query, MERGE_PATCH)
+
+    async def post(
+        self, path: str, body: Mapping[str, object], *, query: Mapping[str, str]
+    ) -> dict[str, Any]:
+        """Create an object and return it; raises as `patch` does."""
+        return await self._send("POST", path, body, query, JSON)
+
+    async def put(
+        self, path: str, body: Mapping[str, object], *, query: Mapping[str, str]
+    ) -> dict[str, Any]:
+        """Replace an object and return the new one; raises as `patch` does."""
+        return await self._send("PUT", path, body, query, JSON)
+
+    async def _send(
+        self,
+        method: str,
+        path: str,
+        body: Mapping[str, object],
+        query: Mapping[str, str],
+        content_type: str,
+    ) -> dict[str, Any]:
         return await self._request(
             Request(
-                method="PATCH",
+                method=method,
                 path=path,
                 query=query,
                 body=body,
-                content_type=MERGE_PATCH,
+                content_type=content_type,
                 accept=JSON,
             )
         )

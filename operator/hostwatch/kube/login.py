@@ -22,7 +22,8 @@ class Login:
     """The configuration of a kubeconfig file or of a pod, with a fresh token.
 
     ``kubeconfig`` is a path; without it the variable KUBECONFIG decides, then the
-    pod's ServiceAccount, then ``~/.kube/config``. The token is read again once it is
+    pod's ServiceAccount, then ``~/.kube/config``. ``context`` is one of the file's,
+    the current one by default. The token is read again once it is
     ``renew_after`` seconds old: kubelet replaces the file long before it expires, and
     a credential plugin gives a new one.
     """
@@ -31,10 +32,12 @@ class Login:
         self,
         *,
         kubeconfig: str | None = None,
+        context: str | None = None,
         service_account: Path = _SERVICE_ACCOUNT,
         renew_after: float = 60.0,
     ) -> None:
         self._kubeconfig = kubeconfig
+        self._context = context
         self._service_account = service_account
         self._renew_after = renew_after
         self._read_at = 0.0
@@ -65,7 +68,8 @@ class Login:
     async def _read(self, configuration: Configuration) -> None:
         self._read_at = time.monotonic()
         path = self._kubeconfig or os.environ.get("KUBECONFIG")
-        if path is None and os.environ.get("KUBERNETES_SERVICE_HOST"):
+        in_pod = os.environ.get("KUBERNETES_SERVICE_HOST")
+        if path is None and self._context is None and in_pod:
             self._read_service_account(configuration)
         else:
             await self._read_kubeconfig(configuration, path or _home())
@@ -81,7 +85,10 @@ class Login:
 
     async def _read_kubeconfig(self, configuration: Configuration, path: str) -> None:
         loader = await load_kube_config(  # type: ignore[no-untyped-call]
-            config_file=path, client_configuration=configuration, persist_config=False
+            config_file=path,
+            context=self._context,
+            client_configuration=configuration,
+            persist_config=False,
         )
         context = loader.current_context.get("context") or {}
         self._namespace = str(context.get("namespace") or "default")

@@ -27,3 +27,19 @@ class KubeMeter(Protocol):
     def api_failed(self, status: int | None) -> None:
         """Count a request without success; None stands for no answer at all."""
         ...
+
+
+class Unmetered:
+    """Counts nothing: for a command, which renders no metrics."""
+
+    def status_written(self, urgency: str, outcome: str) -> None:
+        """Let it pass."""
+
+    def status_waiting(self, states: int) -> None:
+        """Let it pass."""
+
+    def secrets_cached(self, secrets: int) -> None:
+        """Let it pass."""
+
+    def api_failed(self, status: int | None) -> None:
+        """Let it pass: whoever made the request is told."""

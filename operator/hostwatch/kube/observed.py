@@ -79,6 +79,7 @@ def shown_of(observed: Observed) -> Shown:
             (condition.type, condition.status, condition.reason)
             for condition in observed.conditions.values()
         ),
+        organization=observed.organization,
         handled_request=observed.last_handled_collect_request,
         consecutive_failures=observed.consecutive_failures,
         pinned=observed.pinned,

@@ -6,6 +6,7 @@ import re
 from ipaddress import IPv6Address, ip_address
 from typing import TYPE_CHECKING, Any
 
+from hostwatch.health.alert_rules import alerts_from
 from hostwatch.kube.names import (
     ACCEPT_HOST_KEY_ANNOTATION,
     COLLECT_ANNOTATION,
@@ -13,6 +14,7 @@ from hostwatch.kube.names import (
 )
 from hostwatch.kube.part import InvalidFieldError, Part
 from hostwatch.model.server import (
+    Alerting,
     HostKeyPolicy,
     Organization,
     Server,
@@ -77,6 +79,7 @@ def organization_of(
 def _spec_of(spec: Part, *, allow_trust_on_first_use: bool) -> ServerSpec:
     if spec.has("jumpHostRef"):
         raise spec.invalid("jumpHostRef", "not supported yet by this version")
+    thresholds = _thresholds(spec.part("thresholds"))
     return ServerSpec(
         host=_host(spec),
         secret_name=_secret_name(spec.part("credentials").part("secretRef")),
@@ -94,7 +97,8 @@ def _spec_of(spec: Part, *, allow_trust_on_first_use: bool) -> ServerSpec:
         ),
         retries=spec.integer("retries", low=0, high=5, default=_DEFAULTS.retries),
         suspend=spec.boolean("suspend", default=_DEFAULTS.suspend),
-        thresholds=_thresholds(spec.part("thresholds")),
+        thresholds=thresholds,
+        alerting=_alerting(spec.part("alerting"), thresholds),
         exclude=_excluded(spec.part("filesystems")),
     )
 
@@ -193,6 +197,45 @@ def _threshold(part: Part, default: Threshold) -> Threshold:
             "what is not set takes the operator's default",
         )
     return Threshold(warning, critical)
+
+
+def _alerting(part: Part, thresholds: Thresholds) -> Alerting:
+    defaults = _DEFAULTS.alerting
+    alerting = Alerting(
+        cpu=part.choice("cpu", default=defaults.cpu),
+        memory=part.choice("memory", default=defaults.memory),
+        disk=part.choice("disk", default=defaults.disk),
+        for_seconds=_seconds(part, "forSeconds", defaults.for_seconds),
+        clear_margin=part.number(
+            "clearMargin", low=0, high=50, default=defaults.clear_margin
+        ),
+        keep_firing_for_seconds=_seconds(
+            part, "keepFiringForSeconds", defaults.keep_firing_for_seconds
+        ),
+    )
+    _check_margin(part, alerting, thresholds)
+    return alerting
+
+
+def _seconds(part: Part, name: str, default: int) -> int:
+    return part.integer(name, low=0, high=86400, default=default)
+
+
+def _check_margin(part: Part, alerting: Alerting, thresholds: Thresholds) -> None:
+    """Refuse a margin that no value could ever get below."""
+    for name, level, threshold in (
+        ("cpu", alerting.cpu, thresholds.cpu),
+        ("memory", alerting.memory, thresholds.memory),
+        ("disk", alerting.disk, thresholds.disk),
+    ):
+        lowest = alerts_from(level, threshold)
+        if lowest is not None and alerting.clear_margin >= lowest:
+            raise part.invalid(
+                "clearMargin",
+                f"must be smaller than the {name} threshold that alerts: "
+                f"{alerting.clear_margin:g} is not smaller than {lowest:g}; "
+                "what is not set takes the operator's default",
+            )
 
 
 def _excluded(part: Part) -> tuple[str, ...]:

@@ -105,6 +105,22 @@ class Waiting:
         self._states -= entry.state is not None
         self._unqueue(server)
 
+    def shown(self, server: ServerId) -> Observed | None:
+        """Return what a resource's status said when it was last heard of."""
+        entry = self._entries.get(server)
+        return entry.observed if entry is not None else None
+
+    def clear(self) -> None:
+        """Forget every state, and keep what the resources say."""
+        for entry in self._entries.values():
+            entry.state, entry.writing, entry.shown = None, False, False
+            entry.last_written, entry.wakes_at = None, inf
+            entry.failures, entry.not_before = 0, -inf
+        for ready in self._ready.values():
+            ready.clear()
+        self._later.clear()
+        self._fleet = self._states = 0
+
     def wait(self, now: float) -> float:
         """Return the seconds until a job is up; infinite where none waits."""
         while self._later and self._later[0][0] <= now + INSTANT:

@@ -45,6 +45,7 @@ class EndedReason(StrEnum):
     LABEL_GONE = "label_gone"
     SERVER_DELETED = "server_deleted"
     SERVER_SUSPENDED = "server_suspended"
+    ORGANIZATION_CHANGED = "organization_changed"
     NEVER = "never"
     EXCLUDED = "excluded"
 
@@ -90,3 +91,7 @@ class Notification:
 
     alert: Alert
     inhibited: bool = False
+
+
+class UndeliverableError(Exception):
+    """A notification cannot be delivered there, now or later: do not try again."""

@@ -156,6 +156,7 @@ class Shown:
     generation: int = 0
     health: Health = Health.UNKNOWN
     conditions: tuple[tuple[str, str, str], ...] = ()
+    organization: str = ""
     handled_request: str = ""
     consecutive_failures: int = 0
     pinned: PinnedKey | None = None

@@ -125,21 +125,25 @@ class Collector:
     async def _attempt(self, run: _Run, retry: Retry) -> Failure | None:
         """Run one attempt; the only place that turns errors into a failure."""
         limit = retry.attempt_limit()
-        deadline = asyncio.timeout(limit)
-        run.connected = False
+        run.connected, spent = False, 0.0
         try:
+            # What we need ourselves is not on the server's time.
             target = await self._target(run)
-            await self._ask(run, target, deadline)
+            deadline = asyncio.timeout(limit)
+            try:
+                await self._ask(run, target, deadline)
+            finally:
+                spent = _elapsed(deadline, limit)
         except CollectionError as error:
             return Failure(error.reason, error.detail, error.reached, error.presented)
         except TimeoutError:
             return Failure(
                 Reason.COLLECT_TIMEOUT,
-                f"no complete answer within {limit:.3g} s",
+                f"no complete answer within {limit:.2g} s",
                 reached=run.connected,
             )
         finally:
-            retry.attempted(_elapsed(deadline, limit))
+            retry.attempted(spent)
         return None
 
     async def _ask(self, run: _Run, target: Target, deadline: asyncio.Timeout) -> None:
@@ -147,6 +151,10 @@ class Collector:
             async with deadline:
                 shell = await self._open(run, target, deadline)
                 run.connected = True
+                if target.trust.first_use:
+                    # The login succeeded, whatever the server answers now.
+                    async with _standing_still(deadline):
+                        run.pin = await self._keep(run, shell.host_key)
                 async with _turn(self._workers, deadline):
                     asked_at = self._clock.now()
                     body = await shell.ask("all")
@@ -154,8 +162,6 @@ class Collector:
         finally:
             if not target.persistent:
                 await self._shells.close(target.server.id)
-        if target.trust.first_use:
-            run.pin = await self._keep(run, shell.host_key)
 
     async def _open(
         self, run: _Run, target: Target, deadline: asyncio.Timeout
@@ -169,7 +175,8 @@ class Collector:
                 raise
             trust = replace(target.trust, pin=error.presented)
             shell = await self._shells.open(replace(target, trust=trust), deadline)
-            run.pin = await self._keep(run, error.presented)
+            async with _standing_still(deadline):
+                run.pin = await self._keep(run, error.presented)
             return shell
 
     async def _target(self, run: _Run) -> Target:
@@ -177,7 +184,13 @@ class Collector:
         credential = await self._credentials.get(job.server.namespace, spec.secret_name)
         run.tried_with = credential.version
         if spec.host_key.trust_on_first_use:
-            run.pin = await self._host_keys.pin_of(job.server, spec, job.shown)
+            run.pin = await self._host_keys.pin_of(
+                job.server,
+                spec,
+                shown=job.shown,
+                accepted=job.resource.accept_host_key,
+                now=self._clock.now(),
+            )
         return Target(
             server=job.server,
             host=spec.host,
@@ -279,16 +292,25 @@ def _elapsed(deadline: asyncio.Timeout, limit: float) -> float:
 
 
 @asynccontextmanager
+async def _standing_still(deadline: asyncio.Timeout) -> AsyncIterator[None]:
+    """Stop an attempt's time while something of ours is waited for."""
+    loop = asyncio.get_running_loop()
+    left = (deadline.when() or loop.time()) - loop.time()
+    deadline.reschedule(None)
+    try:
+        yield
+    finally:
+        deadline.reschedule(loop.time() + left)
+
+
+@asynccontextmanager
 async def _turn(
     workers: asyncio.Semaphore, deadline: asyncio.Timeout
 ) -> AsyncIterator[None]:
     """Hold one of the workers; the deadline stands still while none is free."""
     if workers.locked():
-        loop = asyncio.get_running_loop()
-        left = (deadline.when() or loop.time()) - loop.time()
-        deadline.reschedule(None)
-        await workers.acquire()
-        deadline.reschedule(loop.time() + left)
+        async with _standing_still(deadline):
+            await workers.acquire()
     else:
         await workers.acquire()
     try:

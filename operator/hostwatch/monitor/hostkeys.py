@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 from hostwatch.model.credential import Credential, HostTrust
 from hostwatch.model.reason import CollectionError, Reason, TryAgainLaterError
 from hostwatch.model.sample import PinnedKey
+from hostwatch.model.server import Fingerprint
 
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from hostwatch.model.server import Fingerprint, ServerKey, ServerSpec
+    from hostwatch.model.server import ServerId, ServerKey, ServerSpec
     from hostwatch.monitor.ports import HostKeyPins
 
 
@@ -24,18 +25,25 @@ class HostKeys:
 
     def __init__(self, pins: HostKeyPins) -> None:
         self._pins = pins
-        self._known: dict[ServerKey, PinnedKey] = {}
+        self._known: dict[ServerId, PinnedKey] = {}
 
     async def pin_of(
-        self, server: ServerKey, spec: ServerSpec, shown: PinnedKey | None
+        self,
+        server: ServerKey,
+        spec: ServerSpec,
+        *,
+        shown: PinnedKey | None,
+        accepted: str,
+        now: datetime,
     ) -> PinnedKey | None:
         """Return the pin to hold a server to, None for a first use.
 
-        ``shown`` is what the resource's status says; the database has the last word.
-        Raises `CollectionError` where the two differ, `TryAgainLaterError` where
-        neither answers.
+        ``shown`` is what the resource's status says; the database has the last word,
+        and a status that is only older than it. ``accepted`` is the fingerprint that
+        the annotation names. Raises `CollectionError` where the two differ,
+        `TryAgainLaterError` where neither answers.
         """
-        known = self._known.get(server)
+        known = self._known.get(server.id)
         if known is not None and _is_of(known, spec):
             return known
         shown = shown if shown is not None and _is_of(shown, spec) else None
@@ -47,16 +55,17 @@ class HostKeys:
             return shown
         if stored is None:
             return shown
-        if shown is not None and shown.fingerprint != stored.fingerprint:
-            raise CollectionError(
-                Reason.HOST_KEY_MISMATCH,
-                "the pinned key in the status is not the one that was stored; check "
-                "who may write status, then name the right one in "
-                "hostwatch.dev/accept-host-key",
-                presented=shown.fingerprint,
-            )
-        self._known[server] = stored
-        return stored
+        self._known[server.id] = stored
+        if shown is None or _agree(shown, stored):
+            return stored
+        self._known.pop(server.id)
+        if accepted in (shown.fingerprint, stored.fingerprint):
+            return await self.keep(server, spec, Fingerprint(accepted), now)
+        raise CollectionError(
+            Reason.HOST_KEY_MISMATCH,
+            "the pinned key in the status is not the stored one; check who may write "
+            "status, then name the right one in hostwatch.dev/accept-host-key",
+        )
 
     async def keep(
         self, server: ServerKey, spec: ServerSpec, key: Fingerprint, when: datetime
@@ -64,10 +73,10 @@ class HostKeys:
         """Pin a key that a server has proved to hold after a login that succeeded."""
         pin = PinnedKey(key, spec.host, spec.port, when)
         await self._pins.keep(server, pin)
-        self._known[server] = pin
+        self._known[server.id] = pin
         return pin
 
-    def forget(self, server: ServerKey) -> None:
+    def forget(self, server: ServerId) -> None:
         """Drop a server from memory; what is stored stays."""
         self._known.pop(server, None)
 
@@ -92,6 +101,13 @@ def trust_of(
         "no host key is known: set spec.hostKey.knownHosts, or known_hosts in the "
         "Secret, to the line that ssh-keyscan prints for this server",
     )
+
+
+def _agree(shown: PinnedKey, stored: PinnedKey) -> bool:
+    """Tell whether the status shows the stored key, or one that it replaced."""
+    if shown.fingerprint == stored.fingerprint:
+        return True
+    return shown.pinned_at < stored.pinned_at.replace(microsecond=0)
 
 
 def _is_of(pin: PinnedKey, spec: ServerSpec) -> bool:

@@ -3,27 +3,31 @@
 from __future__ import annotations
 
 import asyncio
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import structlog
 
-from hostwatch.model.reason import CollectionError, Reason, TryAgainLaterError
-from hostwatch.model.sample import CollectResult, Failure
+from hostwatch.model.alert import EndedReason
+from hostwatch.model.reason import CollectionError, TryAgainLaterError
 from hostwatch.model.server import Organization, ServerKey
-from hostwatch.monitor import request as forced
 from hostwatch.monitor.collect import Job
+from hostwatch.monitor.forced import ForcedRuns
 from hostwatch.monitor.grid import Grid
+from hostwatch.monitor.journal import Journal
 from hostwatch.monitor.ports import Urgency
 from hostwatch.monitor.schedule import Schedule
 from hostwatch.monitor.watch import Watch
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Iterable
+    from collections.abc import Coroutine, Iterable, Mapping
 
-    from hostwatch.model.sample import Sample, Shown
+    from hostwatch.model.alert import Alert
+    from hostwatch.model.sample import CollectResult
     from hostwatch.model.server import Server, ServerId, ServerSpec
+    from hostwatch.monitor.alerting import AlertDesk
     from hostwatch.monitor.clock import Clock
-    from hostwatch.monitor.collect import Collector, Outcome
+    from hostwatch.monitor.collect import Collector
     from hostwatch.monitor.hostkeys import HostKeys
     from hostwatch.monitor.ports import (
         Credentials,
@@ -52,6 +56,7 @@ class Monitor:
         sinks: Iterable[SampleSink],
         roster: Roster,
         board: StatusBoard,
+        alerts: AlertDesk,
         meter: Meter,
         clock: Clock,
     ) -> None:
@@ -62,14 +67,21 @@ class Monitor:
         self._sinks = tuple(sinks)
         self._roster = roster
         self._board = board
+        self._alerts = alerts
         self._meter = meter
         self._clock = clock
         self._log = structlog.get_logger(component="monitor")
+        self._journal = Journal(self._log)
         self._watches: dict[ServerId, Watch] = {}
+        self._suspended: set[ServerId] = set()
         self._organizations: dict[str, Organization | None] = {}
         self._slots = Schedule(self._slot_due)
-        self._forced = Schedule(self._forced_due)
-        self._pace = forced.Pace()
+        self._forced = ForcedRuns(
+            find=self._watches.get,
+            start=lambda watch: self._run(watch, lateness=0.0),
+            answer=self._show,
+            clock=clock,
+        )
         self._tasks: list[asyncio.Task[None]] = []
         self._runs: set[asyncio.Task[None]] = set()
 
@@ -88,20 +100,17 @@ class Monitor:
             if watch.server.namespace == namespace:
                 self._place(watch, changed=True)
 
-    def update(self, server: Server, shown: Shown) -> None:
-        """Take a server as the API server has it now.
-
-        ``shown``, its status, counts only when the server is new here.
-        """
+    def update(self, server: Server) -> None:
+        """Take a server as the API server has it now."""
         watch = self._watches.get(server.id)
         if watch is None:
-            watch = self._watches[server.id] = Watch(server, shown)
+            watch = self._watches[server.id] = self._watch(server)
             self._place(watch, changed=True)
             return
         old, watch.server = watch.server, server
         changed = old.spec != server.spec
         if changed:
-            watch.renew()
+            watch.renew(old.spec)
         if old.accept_host_key != server.accept_host_key:
             watch.hold, changed = None, True
         self._place(watch, changed=changed)
@@ -109,26 +118,45 @@ class Monitor:
     def remove(self, server: ServerId) -> None:
         """Forget a server: its resource is gone."""
         watch = self._watches.pop(server, None)
+        self._board.drop(server)
+        if self._tasks:
+            self._alerts.end(server, EndedReason.SERVER_DELETED, self._clock.now())
+            self._roster.gone(server, self._clock.now())
         if watch is None:
             return
         self._rest(watch)
-        self._board.drop(server)
-        self._roster.gone(server, self._clock.now())
+        self._count(watch)
         if watch.key is not None:
-            self._host_keys.forget(watch.key)
+            self._host_keys.forget(server)
             self._meter.gone(watch.key)
-        self._count()
 
     # The work
 
-    async def start(self) -> None:
-        """Begin to work: every server is due at once, in the order of its slots."""
+    @property
+    def works(self) -> bool:
+        """Whether this replica is the one that works now."""
+        return bool(self._tasks)
+
+    async def start(
+        self, alerts: Mapping[ServerId, tuple[Alert, ...]] = MappingProxyType({})
+    ) -> None:
+        """Begin to work: every server is due at once, in the order of its slots.
+
+        ``alerts`` are those of the last term. What an earlier term of our own knew is
+        forgotten: another replica may have worked since, and the status has its word.
+        """
+        self._alerts.restore(alerts)
         self._tasks = [
             asyncio.create_task(self._slots.run(), name="slots"),
             asyncio.create_task(self._forced.run(), name="forced runs"),
         ]
-        for watch in self._watches.values():
+        for server in [watch.server for watch in self._watches.values()]:
+            watch = self._watches[server.id] = self._watch(server)
             self._place(watch, changed=True)
+
+    def adopt(self, alerts: Mapping[ServerId, tuple[Alert, ...]]) -> None:
+        """Take alerts of the last term that were found out after `start`."""
+        self._alerts.adopt(alerts)
 
     async def stop(self) -> None:
         """End the work: nothing is collected, stored or shown when this returns."""
@@ -139,10 +167,14 @@ class Monitor:
         for task in ending:
             task.cancel()
         await asyncio.gather(*ending, return_exceptions=True)
+        self._meter.watching(0, 0)
 
     def problems(self) -> list[str]:
         """Return what keeps the work from going on, for the health endpoint."""
         return [f"task {t.get_name()} has ended" for t in self._tasks if t.done()]
+
+    def _watch(self, server: Server) -> Watch:
+        return Watch(server, self._board.shown(server.id))
 
     def _place(self, watch: Watch, *, changed: bool) -> None:
         """Put a server where its spec and its namespace say it belongs."""
@@ -150,21 +182,27 @@ class Monitor:
         if namespace not in self._organizations:
             return
         self._identify(watch, self._organizations[namespace])
-        if watch.key is not None:
-            self._roster.seen(watch.key, watch.server)
         if not self._tasks:
             return
-        self._count()
+        if watch.key is not None:
+            self._roster.seen(watch.key, watch.server)
+        self._count(watch)
         spec = watch.runnable()
         if spec is not None and not spec.suspend:
             if changed:
                 self._begin(watch, spec)
-        elif changed:
-            self._rest(watch)
-        if spec is None or spec.suspend or watch.outcome is not None:
+        else:
+            if changed:
+                self._rest(watch)
+                self._end_alerts(watch, spec)
             self._show_news(watch)
+        self._forced.heed(watch)
+
+    def _end_alerts(self, watch: Watch, spec: ServerSpec | None) -> None:
+        """End a suspended server's alerts; of an invalid one nothing is known."""
         if spec is not None:
-            self._heed(watch)
+            why = EndedReason.SERVER_SUSPENDED
+            self._alerts.end(watch.server.id, why, self._clock.now())
 
     def _identify(self, watch: Watch, organization: Organization | None) -> None:
         server = watch.server
@@ -173,6 +211,9 @@ class Monitor:
             key = ServerKey(server.id, server.namespace, server.name, organization)
         if watch.key is not None and key != watch.key:
             self._meter.gone(watch.key)
+            if self.works:
+                why = EndedReason.ORGANIZATION_CHANGED
+                self._alerts.end(server.id, why, self._clock.now())
         watch.key = key
 
     def _begin(self, watch: Watch, spec: ServerSpec) -> None:
@@ -187,11 +228,15 @@ class Monitor:
             self._show_news(watch)
 
     def _rest(self, watch: Watch) -> None:
-        """Leave a server alone, and close what is open to it."""
+        """Leave a server alone, and close what is open to it.
+
+        A request that its run was to answer is planned anew by who calls.
+        """
         self._slots.drop(watch.server.id)
-        watch.again = False
-        if watch.task is not None:
-            watch.task.cancel()
+        watch.again, watch.requested = False, ""
+        task, watch.task = watch.task, None
+        if task is not None:
+            task.cancel()
         self._start(self._shells.close(watch.server.id), "close")
 
     # Due times
@@ -207,34 +252,6 @@ class Monitor:
             self._meter.skipped(watch.key)
             return
         self._run(watch, lateness=self._clock.monotonic() - max(when, watch.since))
-
-    def _heed(self, watch: Watch) -> None:
-        """Answer the annotation that asks for a collection, or plan one."""
-        asked = watch.server.collect_request
-        if not watch.wants(asked):
-            return
-        if not forced.is_valid(asked):
-            now = self._clock.now()
-            answer = CollectResult(
-                request=forced.acknowledged_as(asked),
-                succeeded=False,
-                reason=Reason.INVALID_SPEC,
-                finished_at=now,
-                duration_milliseconds=0,
-            )
-            self._show(watch, watch.answered(answer))
-            return
-        start = self._pace.start(self._clock.monotonic(), watch.forced_at)
-        self._forced.put(watch.server.id, start)
-
-    def _forced_due(self, server: ServerId, _when: float) -> None:
-        watch = self._watches.get(server)
-        if watch is None or watch.runnable() is None or not watch.requested:
-            return
-        if watch.task is not None:
-            watch.again = True
-            return
-        self._run(watch, lateness=0.0)
 
     # One run
 
@@ -276,13 +293,19 @@ class Monitor:
             self._meter.gave_up(key, "an error of our own")
             log.exception("Collection given up on an error of our own")
         finally:
-            watch.task = None
-        if self._watches.get(key.id) is not watch or not self._tasks:
-            return
+            # A run that was cancelled may end after its successor began.
+            current = watch.task is asyncio.current_task()
+            if current:
+                watch.task = None
+        if current and self._watches.get(key.id) is watch and self._tasks:
+            self._go_on(watch, request)
+
+    def _go_on(self, watch: Watch, request: str) -> None:
+        """Start what was asked for meanwhile, or try a request again later."""
         if watch.again:
             self._run(watch, lateness=0.0)
-        elif request and watch.requested:
-            self._forced.put(key.id, self._clock.monotonic() + forced.EVERY)
+        elif watch.requested:
+            self._forced.plan(watch, after_failure=watch.requested == request)
 
     async def _held(self, watch: Watch, key: ServerKey, spec: ServerSpec) -> bool:
         """Tell whether a server that refused us is still to be left alone."""
@@ -312,38 +335,20 @@ class Monitor:
             history=tuple(watch.history),
         )
         outcome = await self._collector.collect(job)
+        if (watch.key, watch.runnable()) != (key, spec):
+            return  # collected by what no longer holds; the next run is planned
         before = watch.outcome
         sample = watch.finished(key, spec, outcome)
         watch.hold_back(outcome, spec, self._clock.monotonic())
         for sink in self._sinks:
             sink.put(sample)
+        if not spec.suspend:
+            self._alerts.judge(
+                sample, spec, failure=outcome.failure, failures=watch.failures
+            )
         self._meter.collected(sample, duration=outcome.duration, lateness=lateness)
-        self._tell(sample, outcome, before)
+        self._journal.note(sample, outcome, before)
         self._show(watch, watch.result(request, outcome, self._clock.now()))
-
-    def _tell(self, sample: Sample, outcome: Outcome, before: object) -> None:
-        """Log what changed: once when a server begins to fail, once when it is back."""
-        key, failure = sample.server, outcome.failure
-        log = self._log.bind(
-            server=key.name, namespace=key.namespace, organization=key.organization
-        )
-        was = before.reason if isinstance(before, Failure) else None
-        if failure is not None:
-            say = log.debug if failure.reason is was else log.warning
-            say(
-                "Collection failed",
-                reason=failure.reason,
-                detail=failure.detail,
-                attempts=outcome.attempts,
-            )
-        elif was is not None:
-            log.info("Collection works again", after=was, health=sample.status)
-        else:
-            log.debug(
-                "Collected",
-                health=sample.status,
-                missing=dict(sample.metrics.missing),
-            )
 
     # What is shown
 
@@ -364,10 +369,11 @@ class Monitor:
             server.id, server.namespace, server.name, Organization("")
         )
 
-    def _count(self) -> None:
-        suspended = sum(
-            1
-            for watch in self._watches.values()
-            if watch.server.spec is not None and watch.server.spec.suspend
-        )
-        self._meter.watching(len(self._watches), suspended)
+    def _count(self, watch: Watch) -> None:
+        """Keep the number of servers up to date, at no cost that grows with it."""
+        spec, server = watch.server.spec, watch.server.id
+        if spec is not None and spec.suspend and server in self._watches:
+            self._suspended.add(server)
+        else:
+            self._suspended.discard(server)
+        self._meter.watching(len(self._watches), len(self._suspended))

@@ -13,8 +13,9 @@ if TYPE_CHECKING:
     import asyncio
     from datetime import datetime
 
+    from hostwatch.model.alert import Alert, Notification
     from hostwatch.model.credential import Credential, Target
-    from hostwatch.model.sample import PinnedKey, Sample, ServerState
+    from hostwatch.model.sample import PinnedKey, Sample, ServerState, Shown
     from hostwatch.model.server import Fingerprint, Server, ServerId, ServerKey
 
 
@@ -118,8 +119,25 @@ class StatusBoard(Protocol):
         """Take a server's newest state at once; a waiting older one is replaced."""
         ...
 
+    def shown(self, server: ServerId) -> Shown:
+        """Return what a resource's status said when it was last heard of."""
+        ...
+
     def drop(self, server: ServerId) -> None:
         """Forget a server: its resource is gone."""
+        ...
+
+
+class AlertRelay(Protocol):
+    """Keeps alerts and tells of them; the notifications and the sinks behind it."""
+
+    def record(
+        self,
+        server: ServerKey,
+        alerts: tuple[Alert, ...],
+        notifications: tuple[Notification, ...],
+    ) -> None:
+        """Keep a server's alerts as they are now, and tell what happened; at once."""
         ...
 
 

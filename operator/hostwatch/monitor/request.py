@@ -26,15 +26,16 @@ def acknowledged_as(request: str) -> str:
 
 
 class Pace:
-    """When the next forced run may start, on the event loop's clock."""
+    """Gives forced runs places to start, so many per second.
+
+    Times are those of the event loop's clock.
+    """
 
     def __init__(self) -> None:
         self._next = 0.0
 
-    def start(self, now: float, last_of_server: float | None) -> float:
-        """Return when a server's run may start, and count that start."""
-        earliest = max(now, self._next)
-        self._next = earliest + 1 / PER_SECOND
-        if last_of_server is None:
-            return earliest
-        return max(earliest, last_of_server + EVERY)
+    def reserve(self, now: float) -> float:
+        """Return when a run may start, and keep that place for it."""
+        start = max(now, self._next)
+        self._next = start + 1 / PER_SECOND
+        return start

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 _BATCH = 64
 """Servers started before the loop gets its turn: a herd must not stall it."""
 
+_GRAIN = 0.001
+"""Seconds: what is due this soon is due; timers are no finer."""
+
 
 class Schedule:
     """Call ``due`` with a server and its due time, in order, when that time comes.
@@ -54,7 +57,7 @@ class Schedule:
             self._sooner.clear()
             self._start_due(loop.time())
             timeout = self._heap[0][0] - loop.time() if self._heap else None
-            if timeout is not None and timeout <= 0:
+            if timeout is not None and timeout <= _GRAIN:
                 await asyncio.sleep(0)
                 continue
             try:
@@ -65,7 +68,7 @@ class Schedule:
 
     def _start_due(self, now: float) -> None:
         started = 0
-        while self._heap and self._heap[0][0] <= now and started < _BATCH:
+        while self._heap and self._heap[0][0] <= now + _GRAIN and started < _BATCH:
             when, ticket, server = heapq.heappop(self._heap)
             if self._tickets.get(server) != ticket:
                 continue

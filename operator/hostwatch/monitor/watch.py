@@ -66,21 +66,37 @@ class Watch:
         self.outcome: Verdict | Failure | None = None
         self.history: deque[Counters] = deque(maxlen=_HISTORY)
         self.failures = shown.consecutive_failures
+        self.same_failures = 0
         self.pinned = shown.pinned
         self._last_attempt: datetime | None = None
         self._last_success: datetime | None = None
         self._metrics: Metrics | None = None
-        self._shown = (shown.generation, shown.health, shown.conditions)
+        self._collected_generation = shown.generation
+        self._shown = (
+            shown.generation,
+            shown.health,
+            shown.conditions,
+            shown.organization,
+        )
 
     def runnable(self) -> ServerSpec | None:
         """Return the spec to collect by, None where nothing may be collected."""
         return self.server.spec if self.key is not None else None
 
-    def renew(self) -> None:
-        """Begin anew with a changed spec: what was known may be of another machine."""
+    def renew(self, old: ServerSpec | None) -> None:
+        """Begin anew with a changed spec: what was known may be of another machine.
+
+        The status keeps what was collected, under its own generation, until there is
+        something new to say.
+        """
         self.history.clear()
         self.hold = None
-        self.failures = 0
+        self.failures = self.same_failures = 0
+        new = self.server.spec
+        if old is None or new is None:
+            return
+        if (old.host, old.port, old.host_key) != (new.host, new.port, new.host_key):
+            self.pinned = None
 
     def wants(self, request: str) -> bool:
         """Take the annotation's value; tell whether it asks for another run."""
@@ -94,13 +110,14 @@ class Watch:
 
     def finished(self, key: ServerKey, spec: ServerSpec, outcome: Outcome) -> Sample:
         """Take a collection's outcome in; return the sample it makes."""
+        self._collected_generation = self.server.generation
         self._last_attempt = outcome.collected_at
         self.pinned = outcome.pinned or self.pinned
         if outcome.metrics is None:
             return self._failed(key, outcome)
         verdict = assess(outcome.metrics, spec.thresholds)
         self.outcome = verdict
-        self.failures = 0
+        self.failures = self.same_failures = 0
         self.hold = None
         self._last_success = outcome.collected_at
         self._metrics = outcome.metrics
@@ -109,6 +126,9 @@ class Watch:
 
     def _failed(self, key: ServerKey, outcome: Outcome) -> Sample:
         failure = outcome.failure or Failure(Reason.COMMAND_FAILED, "no answer")
+        before = self.outcome
+        same = isinstance(before, Failure) and before.reason is failure.reason
+        self.same_failures = self.same_failures + 1 if same else 1
         self.outcome = failure
         self.failures += 1
         return Sample(
@@ -121,7 +141,9 @@ class Watch:
         if outcome.failure is None:
             return
         pause = pause_after(
-            outcome.failure.reason, failures=self.failures, interval=spec.interval
+            outcome.failure.reason,
+            failures=self.same_failures,
+            interval=spec.interval,
         )
         if pause > spec.interval:
             self.hold = Hold(now + pause, outcome.tried_with)
@@ -150,22 +172,37 @@ class Watch:
 
     def state(self, key: ServerKey, result: CollectResult | None) -> ServerState:
         """Return what the status should say now."""
-        suspended = self.server.spec is not None and self.server.spec.suspend
+        spec = self.server.spec
+        suspended = spec is not None and spec.suspend
+        first_use = spec is not None and spec.host_key.trust_on_first_use
+        pinned = self.pinned if first_use else None
         facts = Facts(
-            self._facts(), suspended=suspended, pinned=self.pinned is not None
+            self._facts(),
+            suspended=suspended,
+            first_use=first_use,
+            pinned=pinned is not None,
         )
         return ServerState(
             server=key,
-            generation=self.server.generation,
+            generation=self._generation(suspended=suspended),
             health=self._health(suspended=suspended),
             conditions=conditions(facts),
             last_attempt=self._last_attempt,
             last_success=self._last_success,
             metrics=self._metrics,
             consecutive_failures=self.failures,
-            pinned=self.pinned,
+            pinned=pinned,
             result=result,
         )
+
+    def _generation(self, *, suspended: bool) -> int:
+        """Return the generation that the state speaks of.
+
+        What was collected by an older spec must not pass for the newer one's.
+        """
+        if suspended or self.runnable() is None or self.outcome is None:
+            return self.server.generation
+        return self._collected_generation
 
     def is_new(self) -> bool:
         """Tell whether nothing was ever shown of this server."""
@@ -174,7 +211,8 @@ class Watch:
     def is_news(self, state: ServerState) -> bool:
         """Tell whether a state says anything but new numbers, and remember it."""
         told = tuple((c.type, c.status, str(c.reason)) for c in state.conditions)
-        shown = (state.generation, state.health, told)
+        organization = state.server.organization
+        shown = (state.generation, state.health, told, organization)
         news, self._shown = shown != self._shown, shown
         return news
 

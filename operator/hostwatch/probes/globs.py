@@ -10,6 +10,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+_LONGEST = 256
+"""Characters of a mount point that are looked at: as many as a glob may have."""
+
 # Between slashes, "**" stands for any number of whole directories, none too.
 _TOKEN = re.compile(
     r"(?P<directories>(?<=/)\*\*(?:/\*\*)*(?=/))|\*+|.",
@@ -19,6 +22,33 @@ _TOKEN = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Globs:
+    """Patterns of one server, with answers that are kept: most mounts stay."""
+
+    patterns: tuple[str, ...]
+
+    def match(self, path: str) -> bool:
+        """Tell whether any of the patterns matches the path, its start if very long."""
+        return bool(self.patterns) and _match(self.patterns, path[:_LONGEST])
+
+
+def compile_globs(patterns: tuple[str, ...]) -> Globs:
+    """Read globs: ``*`` and ``?`` within a directory name, ``**`` across them."""
+    return Globs(patterns)
+
+
+# Entries may have tens of kilobytes, automata megabytes, where somebody wants it so.
+@lru_cache(maxsize=4096)
+def _match(patterns: tuple[str, ...], path: str) -> bool:
+    return _automaton(patterns).match(path)
+
+
+@lru_cache(maxsize=8)
+def _automaton(patterns: tuple[str, ...]) -> Automaton:
+    return Automaton.of(patterns)
+
+
+@dataclass(frozen=True, slots=True)
+class Automaton:
     """All patterns as one automaton whose states are the bits of an integer.
 
     A set bit stands for a token that may come next. One character moves all states at
@@ -33,14 +63,45 @@ class Globs:
     _stay_at_slash: int
     _directories: int
 
+    @classmethod
+    def of(cls, patterns: tuple[str, ...]) -> Automaton:
+        """Build it in one pass over the patterns."""
+        start = accept = any_one = stay = stay_at_slash = directories = 0
+        moves: dict[str, int] = {}
+        bit = 1
+        for pattern in patterns:
+            start |= bit
+            for found in _TOKEN.finditer(pattern):
+                piece = found[0]
+                if found["directories"]:
+                    directories |= bit
+                    bit <<= 1
+                if piece == "?":
+                    any_one |= bit
+                elif piece.startswith("*"):
+                    stay |= bit
+                    stay_at_slash |= bit if piece != "*" else 0
+                else:
+                    moves[piece] = moves.get(piece, 0) | bit
+                bit <<= 1
+            accept |= bit
+            bit <<= 1
+        return cls(start, accept, moves, any_one, stay, stay_at_slash, directories)
+
     def match(self, path: str) -> bool:
         """Tell whether any of the patterns matches the whole path."""
+        moves, any_one, stay = self._moves, self._any, self._stay
         states = self._skip(self._start)
         for c in path:
-            slash = c == "/"
-            moves = self._moves.get(c, 0) | (0 if slash else self._any)
-            stay = self._stay_at_slash if slash else self._stay
-            states = self._skip((states & moves) << 1 | states & stay)
+            if c == "/":
+                next_ones = states & moves.get(c, 0)
+                states &= self._stay_at_slash
+            else:
+                next_ones = states & (moves.get(c, 0) | any_one)
+                states &= stay
+            states = self._skip(next_ones << 1 | states)
+            if not states:
+                return False
         return bool(states & self._accept)
 
     def _skip(self, states: int) -> int:
@@ -48,31 +109,6 @@ class Globs:
 
         Directories are three tokens: this choice, ``**``, and the slash after it.
         """
-        states |= (states & self._directories) << 1 | (states & self._directories) << 3
+        if directories := states & self._directories:
+            states |= directories << 1 | directories << 3
         return states | (states & self._stay) << 1
-
-
-@lru_cache(maxsize=1024)
-def compile_globs(patterns: tuple[str, ...]) -> Globs:
-    """Read globs: ``*`` and ``?`` within a directory name, ``**`` across them."""
-    start = accept = any_one = stay = stay_at_slash = directories = 0
-    moves: dict[str, int] = {}
-    bit = 1
-    for pattern in patterns:
-        start |= bit
-        for found in _TOKEN.finditer(pattern):
-            piece = found[0]
-            if found["directories"]:
-                directories |= bit
-                bit <<= 1
-            if piece == "?":
-                any_one |= bit
-            elif piece.startswith("*"):
-                stay |= bit
-                stay_at_slash |= bit if piece != "*" else 0
-            else:
-                moves[piece] = moves.get(piece, 0) | bit
-            bit <<= 1
-        accept |= bit
-        bit <<= 1
-    return Globs(start, accept, moves, any_one, stay, stay_at_slash, directories)

@@ -50,8 +50,8 @@ def summarize(
     if memory and memory.used is None:
         missing["memory"] = "/proc/meminfo has no MemAvailable (Linux before 3.14)"
     mounted = _counted(readings.get(Filesystems), exclude)
-    if not mounted:
-        missing.setdefault("filesystems", "every filesystem is excluded")
+    if not mounted and "filesystems" not in missing:
+        missing["disk"] = "every filesystem is excluded"
     disk = mounted[0] if mounted else None
     interfaces = network.interfaces if network else ()
     return Metrics(

@@ -38,11 +38,12 @@ last="\$$(printf "\041")";
 # changes the shell's fault counters. It goes with the shell, and by itself where that
 # was killed, which it knows by the time the process with that id was started. The
 # shell goes on when the watchdog has closed its output: from then on it hears the
-# signal, and does not hold the channel open.
+# signal, and does not hold the channel open. Where there is no sleep there is none.
 _WATCHDOG = """
 watchdog=$(
   ( trap "kill $last; exit" 15; exec </dev/null; IFS=" ";
     read -r seen </proc/$$/stat; set -- $seen; born=${22};
+    sleep 0 || exit;
     sleep @IDLE@ >/dev/null & exec >/dev/null;
     while :; do wait;
       now=; read -r now </proc/$$/stat; set -- $now;

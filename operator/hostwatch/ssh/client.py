@@ -23,11 +23,18 @@ class Client(asyncssh.SSHClient):
     """
 
     def __init__(self, trust: Trust) -> None:
-        self._trust = trust
+        self.trust = trust
         self._connection: asyncssh.SSHClientConnection | None = None
         self._shown: asyncssh.SSHKey | None = None
+        self.presented = b""
+        """The kind of the key that was shown last, believed or not."""
         self.host_key = Fingerprint("")
         self.lost: CollectionError | None = None
+
+    @property
+    def believes(self) -> bool:
+        """Whether the server showed a key that is believed."""
+        return self._shown is not None
 
     def explain(self, error: CollectionError) -> CollectionError:
         """Return what an error means once it is known how far the server came."""
@@ -58,7 +65,8 @@ class Client(asyncssh.SSHClient):
         key: asyncssh.SSHKey,
     ) -> bool:
         """Return True for the server's key; raises `CollectionError`."""
-        self._trust.check(key)
+        self.presented = key.algorithm
+        self.trust.check(key)
         if self._shown not in (None, key):
             # Keys are exchanged anew each hour; a first use ends with the first.
             raise CollectionError(
@@ -78,7 +86,7 @@ class Client(asyncssh.SSHClient):
         key: asyncssh.SSHKey,
     ) -> bool:
         """Return True for a trusted authority; raises `CollectionError`."""
-        self._trust.check_authority(key)
+        self.trust.check_authority(key)
         return True
 
     def begin_auth(self, username: str) -> None:  # noqa: ARG002
@@ -88,5 +96,5 @@ class Client(asyncssh.SSHClient):
             raise CollectionError(
                 Reason.HOST_KEY_UNKNOWN, "the server showed no host key", reached=True
             )
-        self._trust.check_strength(key)
+        self.trust.check_strength(key)
         self.host_key = fingerprint(key)

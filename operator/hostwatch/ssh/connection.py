@@ -17,7 +17,6 @@ from hostwatch.ssh.errors import Translated
 from hostwatch.ssh.keys import Keyring
 from hostwatch.ssh.options import options, prepare
 from hostwatch.ssh.shell import Shell
-from hostwatch.ssh.trust import Trust
 from hostwatch.ssh.turns import Turns
 from hostwatch.ssh.wire import SocketTunnel
 
@@ -27,8 +26,10 @@ if TYPE_CHECKING:
     from hostwatch.model.credential import Target
     from hostwatch.settings import SshSettings
     from hostwatch.ssh.destination import Network
+    from hostwatch.ssh.dial import Candidate
     from hostwatch.ssh.keys import Login
     from hostwatch.ssh.limits import Limits
+    from hostwatch.ssh.trust import Trust
 
 
 class Connector:
@@ -54,7 +55,7 @@ class Connector:
         prepare()
         self._script = script
         self._limits = limits
-        self._resolver = Resolver(policy, time=limits.dns_time)
+        self._resolver = Resolver(policy, limits)
         self._keyring = Keyring()
         self._connects = Turns(limits.connects)
         self._handshakes = Turns(limits.handshakes)
@@ -63,16 +64,17 @@ class Connector:
     async def connect(self, target: Target, deadline: asyncio.Timeout) -> Shell:
         """Return a new shell; raises `CollectionError`."""
         started = asyncio.get_running_loop().time()
-        trust = Trust.of(target)
-        login = await self._keyring.login(target.credential)
-        login.check()
         namespace = target.server.namespace
+        trust = await self._keyring.trust(target, deadline)
+        login = await self._keyring.login(
+            target.credential, namespace=namespace, deadline=deadline
+        )
+        login.check()
+        candidates = await self._resolver.resolve(
+            target.host, target.port, namespace=namespace, deadline=deadline
+        )
         async with self._connects.turn(namespace, deadline):
-            candidates = await self._resolver.resolve(target.host, target.port)
-            sock = await dial(candidates, time=self._limits.connect_time)
-            with closing(SocketTunnel(sock, self._limits)) as tunnel:
-                async with self._handshakes.turn(namespace, deadline):
-                    shell = await self._log_in(tunnel, target, trust, login)
+            shell = await self._try_kinds(candidates, target, trust, login, deadline)
         await shell.start(self._script(target.interval))
         self._log.debug(
             "connected",
@@ -89,18 +91,57 @@ class Connector:
         self._resolver.close()
         self._keyring.close()
 
+    async def _try_kinds(
+        self,
+        candidates: list[Candidate],
+        target: Target,
+        trust: Trust,
+        login: Login,
+        deadline: asyncio.Timeout,
+    ) -> Shell:
+        """Connect, anew for each kind that the pinned key may be of.
+
+        What does not lead to the pinned key ends in what the server showed first.
+        """
+        mismatch: CollectionError | None = None
+        while True:
+            client = Client(trust)
+            try:
+                return await self._try(candidates, target, client, login, deadline)
+            except CollectionError as error:
+                if client.believes:
+                    raise
+                mismatch = mismatch or error
+                other = trust.without(client.presented)
+                if other is None:
+                    raise mismatch from None
+            trust = other
+
+    async def _try(
+        self,
+        candidates: list[Candidate],
+        target: Target,
+        client: Client,
+        login: Login,
+        deadline: asyncio.Timeout,
+    ) -> Shell:
+        sock = await dial(candidates, time=self._limits.connect_time)
+        with closing(SocketTunnel(sock, self._limits)) as tunnel:
+            async with self._handshakes.turn(target.server.namespace, deadline):
+                return await self._log_in(tunnel, target, client, login)
+
     async def _log_in(
-        self, tunnel: SocketTunnel, target: Target, trust: Trust, login: Login
+        self, tunnel: SocketTunnel, target: Target, client: Client, login: Login
     ) -> Shell:
         """Exchange keys and authenticate over a connected socket."""
-        client, limits = Client(trust), self._limits
+        limits = self._limits
         try:
             async with asyncio.timeout(limits.login_time):
                 with Translated(reached=True):
                     connection = await asyncssh.connect(
                         tunnel=cast("Any", tunnel),
                         client_factory=lambda: client,
-                        **options(target, trust, login),
+                        **options(target, client.trust, login),
                     )
         except TimeoutError:
             raise CollectionError(

@@ -6,15 +6,13 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_net
 from typing import TYPE_CHECKING
 
 from hostwatch.model.reason import CollectionError, Reason
-from hostwatch.settings import SettingsError
+from hostwatch.settings import port_ranges
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
-
-_HIGHEST_PORT = 65535
 
 _CLOSED: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("loopback", ("127.0.0.0/8", "::1/128")),
@@ -44,7 +42,7 @@ class DestinationPolicy:
     Without ``allowed`` every unicast address that is not closed; with it only what it
     holds. Loopback and its like and ``cluster_cidrs`` are closed in both cases, and
     open through an allowed network only when that lies wholly inside them.
-    Raises `SettingsError` for ports that cannot be read.
+    ``allowed_ports`` is read by `port_ranges`.
     """
 
     def __init__(
@@ -52,13 +50,13 @@ class DestinationPolicy:
         *,
         allowed: Iterable[Network] = (),
         cluster_cidrs: Iterable[Network] = (),
-        allowed_ports: str = f"1-{_HIGHEST_PORT}",
+        allowed_ports: str = "1-65535",
     ) -> None:
         self._allowed = tuple(allowed)
         self._closed = tuple(
             (kind, ip_network(text)) for kind, texts in _CLOSED for text in texts
         ) + tuple(("cluster", network) for network in cluster_cidrs)
-        self._ports = _read_ports(allowed_ports)
+        self._ports = port_ranges(allowed_ports)
 
     def check(self, address: Address, port: int) -> None:
         """Raise `CollectionError` unless this address and port may be dialled."""
@@ -123,28 +121,6 @@ def _lies_in(network: Network, other: Network) -> bool:
     if isinstance(network, IPv6Network) and isinstance(other, IPv6Network):
         return network.subnet_of(other)
     return False
-
-
-def _read_ports(text: str) -> tuple[range, ...]:
-    """Read numbers and ranges, comma-separated: ``22,2200-2299``."""
-    return tuple(_read_range(part.strip()) for part in text.split(","))
-
-
-def _read_range(text: str) -> range:
-    first, dash, last = (part.strip() for part in text.partition("-"))
-    numbers = (first, last) if dash else (first, first)
-    if all(number.isascii() and number.isdigit() for number in numbers):
-        low, high = map(int, numbers)
-        if 1 <= low <= high <= _HIGHEST_PORT:
-            return range(low, high + 1)
-    raise SettingsError(
-        [
-            (
-                f"HOSTWATCH_ALLOWED_PORTS: {text!r} is neither a port nor a range of "
-                "ports; write for example 22,2200-2299"
-            )
-        ]
-    )
 
 
 def _forbidden(detail: str) -> CollectionError:

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, cast
 
 from hostwatch.model.reason import CollectionError, Reason
 from hostwatch.ssh.errors import Translated
+from hostwatch.ssh.threads import Threads
 
 if TYPE_CHECKING:
     from hostwatch.ssh.destination import DestinationPolicy
+    from hostwatch.ssh.limits import Limits
 
-_THREADS = 32
 _MOST_ADDRESSES = 6
 
 SocketAddress = tuple[str, int] | tuple[str, int, int, int]
@@ -32,23 +33,59 @@ class Candidate:
 class Resolver:
     """Finds the addresses of a host that may be dialled.
 
-    In threads of its own: names whose DNS servers are silent hold one for half a
-    minute, and must hold up nothing but other names.
+    In threads of its own: a name whose DNS servers are silent holds one for half a
+    minute, long after its time is over, and must hold up nothing but other names of
+    its namespace.
     """
 
-    def __init__(self, policy: DestinationPolicy, *, time: float) -> None:
+    def __init__(self, policy: DestinationPolicy, limits: Limits) -> None:
         self._policy = policy
-        self._time = time
-        self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="dns")
+        self._time = limits.dns_time
+        self._threads = Threads(limits.look_ups, each=limits.look_ups_each, name="dns")
 
-    async def resolve(self, host: str, port: int) -> list[Candidate]:
+    async def resolve(
+        self, host: str, port: int, *, namespace: str, deadline: asyncio.Timeout
+    ) -> list[Candidate]:
         """Return the allowed addresses, in the order of getaddrinfo(3).
 
         Raises `CollectionError`, also when all addresses are forbidden.
         """
         self._policy.check_port(port)
+        with Translated(reached=False):
+            try:
+                found = (
+                    _get_addresses(host, port, numeric=True)
+                    if _is_address(host)
+                    else await self._look_up(host, port, namespace, deadline)
+                )
+            except UnicodeError:
+                raise CollectionError(
+                    Reason.INVALID_SPEC, "spec.host is no host name and no IP address"
+                ) from None
+        return self._allowed(found, port)
+
+    def close(self) -> None:
+        """Give up what is being resolved."""
+        self._threads.close()
+
+    async def _look_up(
+        self, host: str, port: int, namespace: str, deadline: asyncio.Timeout
+    ) -> list[Candidate]:
+        look_up = partial(_get_addresses, host, port)
+        answer = await self._threads.start(namespace, deadline, look_up)
+        try:
+            async with asyncio.timeout(self._time):
+                return await answer
+        except TimeoutError:
+            raise CollectionError(
+                Reason.DNS_FAILED,
+                f"no answer from DNS within {self._time:g} s: check the name servers "
+                "of the cluster",
+            ) from None
+
+    def _allowed(self, found: list[Candidate], port: int) -> list[Candidate]:
         allowed, refusal = [], None
-        for candidate in await self._look_up(host, port):
+        for candidate in found:
             try:
                 self._policy.check(ip_address(candidate.address[0]), port)
             except CollectionError as error:
@@ -58,31 +95,6 @@ class Resolver:
         if refusal is not None and not allowed:
             raise refusal
         return allowed[:_MOST_ADDRESSES]
-
-    def close(self) -> None:
-        """Give up what is being resolved."""
-        self._threads.shutdown(wait=False, cancel_futures=True)
-
-    async def _look_up(self, host: str, port: int) -> list[Candidate]:
-        loop = asyncio.get_running_loop()
-        with Translated(reached=False):
-            try:
-                if _is_address(host):
-                    return _get_addresses(host, port, numeric=True)
-                async with asyncio.timeout(self._time):
-                    return await loop.run_in_executor(
-                        self._threads, _get_addresses, host, port
-                    )
-            except UnicodeError:
-                raise CollectionError(
-                    Reason.INVALID_SPEC, "spec.host is no host name and no IP address"
-                ) from None
-            except TimeoutError:
-                raise CollectionError(
-                    Reason.DNS_FAILED,
-                    f"no answer from DNS within {self._time:g} s: check the name "
-                    "servers of the cluster",
-                ) from None
 
 
 async def dial(candidates: list[Candidate], *, time: float) -> socket.socket:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
-import re
-from collections import OrderedDict
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
+from hashlib import blake2b
 from typing import TYPE_CHECKING
 
 import asyncssh
@@ -16,23 +14,26 @@ from asyncssh.asn1 import der_decode
 from asyncssh.public_key import SSHOpenSSHCertificate
 
 from hostwatch.model.reason import CollectionError, Reason
-from hostwatch.ssh.trust import rsa_bits
+from hostwatch.ssh.reader import Reader
+from hostwatch.ssh.threads import Threads
+from hostwatch.ssh.trust import Trust, rsa_bits
 
 if TYPE_CHECKING:
-    from hostwatch.model.credential import Credential
+    import asyncio
+
+    from hostwatch.model.credential import Credential, Target
 
 _LONGEST_KEY = 65536
 _LONGEST_RSA = 8192
-_THREADS = 2
-_KEPT = 4096
+_THREADS = 3
+_MOST_LOGINS = 4096
+_MOST_HOST_KEYS = 32_768
 
 _MOST_BCRYPT_ROUNDS = 1024
 _MOST_ITERATIONS = 2_000_000
 """A key that takes longer to open, many seconds, would keep the others waiting."""
 
-_PEM = re.compile(
-    rb"-----BEGIN ((?:[A-Z0-9]+ )?PRIVATE KEY)-----(.*?)-----END \1-----", re.DOTALL
-)
+_BEGIN = b"-----BEGIN "
 _OPENSSH_MAGIC = b"openssh-key-v1\0"  # PROTOCOL.key of OpenSSH
 
 
@@ -68,39 +69,70 @@ _USER_CERTIFICATE = 1  # SSH_CERT_TYPE_USER, PROTOCOL.certkeys of OpenSSH
 
 
 class Keyring:
-    """Opens credentials in threads of its own, each content once.
+    """Opens credentials and reads host keys in threads of its own, each text once.
 
-    A passphrase costs a good fraction of a second (bcrypt).
+    A passphrase costs a good fraction of a second (bcrypt), long known_hosts too. One
+    thread per namespace: many servers with one Secret wait for one reading of it.
     """
 
     def __init__(self) -> None:
-        self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="ssh-keys")
-        self._read: OrderedDict[Credential, asyncio.Future[Login | CollectionError]] = (
-            OrderedDict()
+        self._threads = Threads(_THREADS, each=1, name="ssh-keys")
+        self._logins: Reader[Login] = Reader(self._threads, most=_MOST_LOGINS)
+        self._trusts: Reader[Trust] = Reader(
+            self._threads, most=_MOST_HOST_KEYS, weigh=_weigh
         )
 
-    async def login(self, credential: Credential) -> Login:
+    async def login(
+        self, credential: Credential, *, namespace: str, deadline: asyncio.Timeout
+    ) -> Login:
         """Return what a credential logs in with; raises `CollectionError`."""
         if credential.password is not None:
             return Login(password=credential.password)
-        reading = self._read.get(credential)
-        if reading is None:
-            loop = asyncio.get_running_loop()
-            reading = loop.run_in_executor(self._threads, _try_to_read, credential)
-            self._read[credential] = reading
-            if len(self._read) > _KEPT:
-                self._read.popitem(last=False)
-        self._read.move_to_end(credential)
-        # Shielded: others may wait for the same key.
-        read = await asyncio.shield(reading)
-        if isinstance(read, CollectionError):
-            raise _invalid(read.detail)
-        return read
+        return await self._logins.read(
+            credential,
+            partial(read_login, credential),
+            namespace=namespace,
+            deadline=deadline,
+            unforeseen=_invalid(
+                "ssh-privatekey or ssh-certificate in the Secret cannot be read: put "
+                "in the files that ssh-keygen made, unchanged"
+            ),
+        )
+
+    async def trust(self, target: Target, deadline: asyncio.Timeout) -> Trust:
+        """Return which host keys a target believes; raises `CollectionError`."""
+        known, authority = target.trust.known_hosts, target.trust.certificate_authority
+        if known is None and authority is None:
+            return Trust.of(target)
+        of_secret = known is not None and known == target.credential.known_hosts
+        return await self._trusts.read(
+            # Digests: a text may be long, and changed often.
+            (_digest(known), _digest(authority), target.host, target.port, of_secret),
+            partial(Trust.of, target),
+            namespace=target.server.namespace,
+            deadline=deadline,
+            unforeseen=CollectionError(
+                Reason.SECRET_INVALID if of_secret else Reason.INVALID_SPEC,
+                "the server's known host keys cannot be read: write lines as "
+                "ssh-keyscan prints them",
+            ),
+        )
 
     def close(self) -> None:
         """Forget all keys; what is being opened is not waited for."""
-        self._read.clear()
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        self._logins.forget()
+        self._trusts.forget()
+        self._threads.close()
+
+
+def _weigh(trust: Trust) -> int:
+    return 1 + len(trust.keys) + len(trust.authorities) + len(trust.revoked)
+
+
+def _digest(text: str | None) -> bytes:
+    if text is None:
+        return b""
+    return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
 
 
 def read_login(credential: Credential) -> Login:
@@ -109,13 +141,6 @@ def read_login(credential: Credential) -> Login:
     if credential.certificate is None:
         return Login(key=key)
     return Login(key=key, certificate=_read_certificate(credential.certificate, key))
-
-
-def _try_to_read(credential: Credential) -> Login | CollectionError:
-    try:
-        return read_login(credential)
-    except CollectionError as error:
-        return error
 
 
 def _read_key(credential: Credential) -> asyncssh.SSHKey:
@@ -184,10 +209,7 @@ def _read_certificate(text: bytes, key: asyncssh.SSHKey) -> SSHOpenSSHCertificat
 
 def _unwrap(text: bytes) -> bytes:
     """Return just the armored key; raises `CollectionError` if it is costly to open."""
-    found = _PEM.search(text.replace(b"\r\n", b"\n"))
-    if found is None:
-        raise ValueError
-    kind, body = found[1], found[2]
+    kind, body, armored = _find_key(text.replace(b"\r\n", b"\n"))
     if (
         kind == b"OPENSSH PRIVATE KEY" and _bcrypt_rounds(body) > _MOST_BCRYPT_ROUNDS
     ) or (kind == b"ENCRYPTED PRIVATE KEY" and _iterations(body) > _MOST_ITERATIONS):
@@ -195,7 +217,26 @@ def _unwrap(text: bytes) -> bytes:
             "ssh-privatekey in the Secret takes too long to open: encrypt it anew with "
             "fewer rounds (ssh-keygen -p -a 100)"
         )
-    return found[0] + b"\n"
+    return armored + b"\n"
+
+
+def _find_key(text: bytes) -> tuple[bytes, bytes, bytes]:
+    """Return the kind, the body and the whole of the first private key (RFC 7468).
+
+    Raises `ValueError`. Each byte is looked at a few times at most: a regular
+    expression would search for an end from each beginning.
+    """
+    begin = text.find(_BEGIN)
+    while begin >= 0:
+        name = begin + len(_BEGIN)
+        body = text.find(b"-----", name)
+        kind = text[name : max(name, body)]
+        if kind == b"PRIVATE KEY" or kind.endswith(b" PRIVATE KEY"):
+            mark = b"-----END %b-----" % kind
+            end = text.index(mark, body)
+            return kind, text[body + 5 : end], text[begin : end + len(mark)]
+        begin = text.find(_BEGIN, name)
+    raise ValueError
 
 
 def _bcrypt_rounds(body: bytes) -> int:

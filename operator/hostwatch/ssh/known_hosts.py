@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import base64
-import binascii
+import hmac
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 import asyncssh
 
+from hostwatch.probes.globs import Automaton
+
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable
 
 _LONGEST_TEXT = 65536
+_MOST_PATTERNS = 64
+_LONGEST_PATTERN = 300
+"""Room for the longest DNS name, or a digest, in one line."""
+
 _SSH_PORT = 22
-_MARKERS = {"", "@cert-authority", "@revoked"}
+_AUTHORITY, _REVOKED = "@cert-authority", "@revoked"
 
 KINDS = frozenset(
     {
@@ -38,15 +44,22 @@ class HostKeys(NamedTuple):
     revoked: tuple[asyncssh.SSHKey, ...]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class _Line:
-    """One line; ``pattern`` is empty where no host was written."""
+    """One line; ``patterns`` is empty where no host was written."""
 
     marker: str
-    pattern: str
-    kind: str
-    key: asyncssh.SSHKey | None
-    blob: str
+    patterns: tuple[str, ...]
+    key: asyncssh.SSHKey
+
+    def is_for(self, name: str) -> bool:
+        """Tell whether the line has ``name``, a host or ``[host]:port``."""
+        if self.patterns[0].startswith("|"):
+            salt, digest = _hashed(self.patterns[0])
+            return digest == hmac.digest(salt, name.encode(errors="replace"), "sha1")
+        wanted = [p for p in self.patterns if not p.startswith("!")]
+        refused = [p[1:] for p in self.patterns if p.startswith("!")]
+        return _is_one(name, wanted) and not _is_one(name, refused)
 
 
 def read_host_keys(text: str, *, host: str, port: int) -> HostKeys:
@@ -57,51 +70,50 @@ def read_host_keys(text: str, *, host: str, port: int) -> HostKeys:
     """
     if len(text) > _LONGEST_TEXT:
         raise ValueError(f"it is longer than {_LONGEST_TEXT // 1024} KiB")
-    hosts = asyncssh.SSHKnownHosts()
-    bare: dict[str, list[asyncssh.SSHKey]] = {marker: [] for marker in _MARKERS}
-    for number, line in enumerate(text.splitlines(), 1):
-        if not line.strip() or line.lstrip().startswith("#"):
+    lines = []
+    for number, written in enumerate(text.splitlines(), 1):
+        if not written.strip() or written.lstrip().startswith("#"):
             continue
         try:
-            entry = _read_line(line)
-            if entry.key is None:
-                continue
-            if entry.pattern:
-                hosts.load(
-                    f"{entry.marker} {entry.pattern} {entry.kind} {entry.blob}".strip()
-                )
-            else:
-                bare[entry.marker].append(entry.key)
+            line = _read_line(written)
         except ValueError:
             raise ValueError(
                 f"line {number} is neither a known_hosts line nor a public key"
             ) from None
-    found = _match(hosts, host.lower(), port)
-    return HostKeys(
-        keys=(*bare[""], *found.keys),
-        authorities=(*bare["@cert-authority"], *found.authorities),
-        revoked=(*bare["@revoked"], *found.revoked),
-    )
+        if line is None:
+            continue
+        if len(line.patterns) > _MOST_PATTERNS or any(
+            len(pattern) > _LONGEST_PATTERN for pattern in line.patterns
+        ):
+            raise ValueError(
+                f"line {number} has more than {_MOST_PATTERNS} hosts, or one of more "
+                f"than {_LONGEST_PATTERN} characters: leave out what is not needed"
+            )
+        lines.append(line)
+    return _choose(lines, host.lower(), port)
 
 
-def _read_line(line: str) -> _Line:
-    words = line.split()
+def _read_line(text: str) -> _Line | None:
+    """Return a line, None for one with a key of an unknown kind."""
+    words = text.split()
     marker = words.pop(0) if words[0].startswith("@") else ""
-    if marker not in _MARKERS:
+    if marker not in ("", _AUTHORITY, _REVOKED):
         raise ValueError(marker)
-    pattern = "" if words and words[0] in KINDS else words.pop(0) if words else ""
+    hosts = "" if words and words[0] in KINDS else words.pop(0) if words else ""
     if len(words) < 2:  # noqa: PLR2004 - the kind and the key; comments may follow
-        raise ValueError(line)
-    kind, blob = words[:2]
-    return _Line(marker, pattern, kind, _read_key(kind, blob), blob)
+        raise ValueError(text)
+    if hosts.startswith("|"):
+        _hashed(hosts)
+        patterns: tuple[str, ...] = (hosts,)
+    else:
+        patterns = tuple(hosts.lower().split(",")) if hosts else ()
+    key = _read_key(*words[:2])
+    return None if key is None else _Line(marker, patterns, key)
 
 
 def _read_key(kind: str, blob: str) -> asyncssh.SSHKey | None:
     """Return a public key, None for a well-formed one of an unknown kind."""
-    try:
-        data = base64.b64decode(blob, validate=True)
-    except binascii.Error:
-        raise ValueError(blob) from None
+    data = base64.b64decode(blob, validate=True)
     name = kind.encode()
     # RFC 4253 6.6: the blob starts with the length and the name of its kind.
     if not data.startswith(len(name).to_bytes(4, "big") + name):
@@ -111,20 +123,39 @@ def _read_key(kind: str, blob: str) -> asyncssh.SSHKey | None:
     return asyncssh.import_public_key(f"{kind} {blob}")
 
 
-def _match(hosts: asyncssh.SSHKnownHosts, host: str, port: int) -> HostKeys:
+def _hashed(pattern: str) -> tuple[bytes, bytes]:
+    """Return the salt and the HMAC-SHA1 of ``|1|salt|digest``."""
+    nothing, magic, *parts = pattern.split("|")
+    salt, digest = (base64.b64decode(part, validate=True) for part in parts)
+    if nothing or magic != "1":
+        raise ValueError(magic)
+    return salt, digest
+
+
+def _is_one(name: str, patterns: list[str]) -> bool:
+    if name in patterns:
+        return True
+    globs = tuple(p for p in patterns if "*" in p or "?" in p)
+    return bool(globs) and Automaton.of(globs).match(name)
+
+
+def _choose(lines: list[_Line], host: str, port: int) -> HostKeys:
     """Match ``[host]:port`` before ``host``, as ssh(1) does; both for port 22.
 
     What is revoked for the host is revoked on every port.
     """
-    plain = hosts.match(host, "", None)
-    exact = hosts.match(host, "", port)
-    both = port == _SSH_PORT
+    bare = [line for line in lines if not line.patterns]
+    named = [line for line in lines if line.patterns]
+    exact = [line for line in named if line.is_for(f"[{host}]:{port}")]
+    plain = [line for line in named if line.is_for(host)]
+    settled = port != _SSH_PORT and any(line.marker != _REVOKED for line in exact)
+    believed = [*bare, *exact, *(() if settled else plain)]
     return HostKeys(
-        keys=_distinct(exact[0], plain[0] if both else ()),
-        authorities=_distinct(exact[1], plain[1] if both else ()),
-        revoked=_distinct(exact[2], plain[2]),
+        keys=_marked("", believed),
+        authorities=_marked(_AUTHORITY, believed),
+        revoked=_marked(_REVOKED, [*bare, *exact, *plain]),
     )
 
 
-def _distinct(*several: Sequence[asyncssh.SSHKey]) -> tuple[asyncssh.SSHKey, ...]:
-    return tuple(dict.fromkeys(key for keys in several for key in keys))
+def _marked(marker: str, lines: Iterable[_Line]) -> tuple[asyncssh.SSHKey, ...]:
+    return tuple(dict.fromkeys(line.key for line in lines if line.marker == marker))

@@ -95,11 +95,15 @@ class Shells:
             await line.shell.close()
 
     async def close_all(self) -> None:
-        """Close everything; an `open` under way fails with `CollectionError`."""
+        """Close everything for good."""
+        await self.disconnect()
+        self._connector.close()
+
+    async def disconnect(self) -> None:
+        """Close every connection; an `open` under way fails with `CollectionError`."""
         lines, self._lines = list(self._lines.values()), {}
         shells = [line.shell for line in lines if line.shell is not None]
         await asyncio.gather(*(shell.close() for shell in shells))
-        self._connector.close()
 
     def _is_good(self, line: _Line, target: Target) -> bool:
         return (

@@ -6,7 +6,7 @@ is made here, in one place.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from hostwatch.model.reason import CollectionError, Reason
@@ -46,6 +46,8 @@ class Trust:
     pin: Fingerprint | None = None
     first_use: bool = False
     sends_password: bool = False
+    left_out: frozenset[bytes] = frozenset()
+    """Kinds of key that the server is not asked for."""
 
     @classmethod
     def of(cls, target: Target) -> Trust:
@@ -82,7 +84,20 @@ class Trust:
             name for key in self.keys for name in _SIGNATURES.get(key.algorithm, ())
         ]
         certified = _CERTIFIED if self.authorities else ()
-        return list(dict.fromkeys((*certified, *known, *_OFFERED)))
+        unwanted = {name for kind in self.left_out for name in _SIGNATURES[kind]}
+        names = dict.fromkeys((*certified, *known, *_OFFERED))
+        return [name for name in names if name not in unwanted]
+
+    def without(self, kind: bytes) -> Trust | None:
+        """Return how to ask for the pinned key where one of another kind was shown.
+
+        A pin does not tell its kind, and a server may have got a key of one that is
+        asked for first. None where that leaves nothing to ask for.
+        """
+        if self.pin is None or kind not in _SIGNATURES or kind in self.left_out:
+            return None
+        left = replace(self, left_out=self.left_out | {kind})
+        return left if left.algorithms else None
 
     def check(self, key: asyncssh.SSHKey) -> None:
         """Raise `CollectionError` unless this is the server's key."""

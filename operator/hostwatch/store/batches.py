@@ -19,25 +19,28 @@ _T = TypeVar("_T")
 
 
 class Outage:
-    """Tells once that the database went away, and once that it is back."""
+    """Tells once that the database is away for a writer, and once that it is back.
 
-    def __init__(self, meter: StoreMeter) -> None:
+    ``meter`` hears of every failure and every success.
+    """
+
+    def __init__(self, writer: str, meter: StoreMeter) -> None:
         self._meter = meter
-        self._log = structlog.get_logger(component="store")
+        self._log = structlog.get_logger(component="store", writer=writer)
         self._since: StoreError | None = None
 
     def goes_on(self, error: StoreError) -> None:
         """Note that it failed just now."""
         if self._since is None:
             self._log.warning("Database is away, rows wait", error=str(error))
-            self._meter.away(True)  # noqa: FBT003 - the value of a gauge
+        self._meter.away(True)  # noqa: FBT003 - the value of a gauge
         self._since = error
 
     def is_over(self) -> None:
         """Note that it worked just now."""
         if self._since is not None:
             self._log.info("Database is back")
-            self._meter.away(False)  # noqa: FBT003 - the value of a gauge
+        self._meter.away(False)  # noqa: FBT003 - the value of a gauge
         self._since = None
 
 
@@ -59,9 +62,14 @@ class Delivery(Generic[_T]):
         self._backoff = backoff or Backoff()
         self._parts: list[Sequence[_T]] = []
 
-    def abandon(self) -> int:
-        """Drop what a cancelled delivery has left; return how many rows."""
-        left, self._parts = sum(len(part) for part in self._parts), []
+    @property
+    def left(self) -> int:
+        """Rows of the batch under way, or of one that was cancelled or failed."""
+        return sum(len(part) for part in self._parts)
+
+    def abandon(self) -> list[_T]:
+        """Drop and return what a cancelled or failed delivery has left."""
+        left, self._parts = [row for part in self._parts for row in part], []
         return left
 
     async def deliver(self, rows: Sequence[_T]) -> list[tuple[_T, BadRowsError]]:

@@ -27,8 +27,8 @@ async def migrate(settings: PostgresSettings) -> list[str]:
 async def prune(settings: PostgresSettings, now: datetime) -> list[str]:
     """Drop the partitions older than the retention; return their names.
 
-    Raises `DatabaseBusyError`, which carries what was dropped, where a reader is in
-    the way.
+    Raises `DatabaseBusyError` where a reader is in the way; every error carries what
+    was dropped before.
     """
     link = maintenance_link(settings)
     retention = timedelta(days=settings.retention_days)

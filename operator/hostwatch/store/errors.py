@@ -12,11 +12,15 @@ import psycopg
 
 
 class StoreError(Exception):
-    """The database did not do what it was asked; ``sqlstate`` where it said why."""
+    """The database did not do what it was asked; ``sqlstate`` where it said why.
+
+    ``dropped`` names the partitions that a prune had dropped when it failed.
+    """
 
     def __init__(self, message: str, *, sqlstate: str | None = None) -> None:
         super().__init__(f"{message} (SQLSTATE {sqlstate})" if sqlstate else message)
         self.sqlstate = sqlstate
+        self.dropped: tuple[str, ...] = ()
 
 
 class DatabaseAwayError(StoreError):
@@ -24,11 +28,10 @@ class DatabaseAwayError(StoreError):
 
 
 class DatabaseBusyError(DatabaseAwayError):
-    """A lock was not given in time; ``dropped`` is what was pruned before that."""
+    """A lock was not given in time."""
 
-    def __init__(self, message: str, *, dropped: tuple[str, ...] = ()) -> None:
+    def __init__(self, message: str) -> None:
         super().__init__(message, sqlstate="55P03")
-        self.dropped = dropped
 
 
 class DatabaseRefusedError(StoreError):

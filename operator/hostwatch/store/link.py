@@ -43,6 +43,7 @@ class Link:
         self.setting = setting
         self._dsn = dsn
         self._lock = asyncio.Lock()
+        self._connecting: asyncio.Task[psycopg.AsyncConnection] | None = None
         self._connection: psycopg.AsyncConnection | None = None
 
     async def run(
@@ -65,6 +66,9 @@ class Link:
     async def close(self) -> None:
         """Close the connection; the next `run` makes another."""
         async with self._lock:
+            if self._connecting is not None:
+                self._connecting.cancel()
+                await asyncio.wait({self._connecting})
             await self._discard()
 
     async def _run(
@@ -81,9 +85,7 @@ class Link:
     async def _once(
         self, work: Callable[[psycopg.AsyncConnection], Coroutine[Any, Any, _T]]
     ) -> _T:
-        if self._connection is None:
-            self._connection = await self._connect()
-        connection = self._connection
+        connection = self._connection or await self._connected()
         try:
             return await _unless_cancelled(connection, work)
         except (psycopg.Error, ValueError, OverflowError) as error:
@@ -91,6 +93,25 @@ class Link:
         finally:
             if connection.closed:
                 await self._discard()
+
+    async def _connected(self) -> psycopg.AsyncConnection:
+        """Wait for a connection; one that takes longer than the caller has goes on.
+
+        Else a first host that stays silent would keep the next from ever being tried.
+        """
+        if self._connecting is None:
+            self._connecting = asyncio.create_task(
+                self._connect(), name="store connection"
+            )
+            self._connecting.add_done_callback(self._note_connected)
+        connecting = self._connecting
+        await asyncio.wait({connecting})
+        return connecting.result()
+
+    def _note_connected(self, task: asyncio.Task[psycopg.AsyncConnection]) -> None:
+        self._connecting = None
+        if not task.cancelled() and task.exception() is None:
+            self._connection = task.result()
 
     async def _connect(self) -> psycopg.AsyncConnection:
         try:

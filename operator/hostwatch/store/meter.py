@@ -19,12 +19,12 @@ class StoreMeter(Protocol):
         """Count sample rows that were not stored.
 
         ``why`` is one of queue_full, too_old, too_new, refused, no_partition,
-        duplicate, shutdown.
+        duplicate, unexpected (a mistake of ours), shutdown.
         """
         ...
 
     def queued(self, rows: int) -> None:
-        """Tell how many sample rows wait."""
+        """Tell how many sample rows wait, those on their way included."""
         ...
 
     def away(self, away: bool) -> None:  # noqa: FBT001 - the value of a gauge
@@ -41,7 +41,7 @@ class StoreMeter(Protocol):
 
 
 class NoMeter:
-    """Counts nothing: for the command line."""
+    """Counts nothing: for a writer whose outages are no measure of the samples."""
 
     def written(self, rows: int, seconds: float) -> None:
         """Ignore it."""

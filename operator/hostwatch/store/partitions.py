@@ -96,8 +96,17 @@ class Partitions:
 
         Whatever an interrupted run left half done is completed first. Raises
         `DatabaseBusyError` where a reader stays in the way; the next run goes on.
+        Every error carries what was dropped before.
         """
         dropped: list[str] = []
+        try:
+            await self._prune_between_readers(now, dropped)
+        except StoreError as error:
+            error.dropped = tuple(dropped)
+            raise
+        return dropped
+
+    async def _prune_between_readers(self, now: datetime, dropped: list[str]) -> None:
         backoff = Backoff(first=1)
         for attempt in range(1, _ATTEMPTS + 1):
             try:
@@ -111,10 +120,9 @@ class Partitions:
                 if attempt < _ATTEMPTS:
                     await asyncio.sleep(backoff.next_delay())
             else:
-                return dropped
+                return
         raise DatabaseBusyError(
-            f"a transaction keeps an old partition of {self._table} in use",
-            dropped=tuple(dropped),
+            f"a transaction keeps an old partition of {self._table} in use"
         )
 
     async def _prune(

@@ -146,7 +146,12 @@ class ServerRoster:
         return await self._link.run(select, deadline=_DEADLINE)
 
     async def run(self) -> None:
-        """Write until `stop` was called and nothing is left."""
+        """Write until `stop` was called and nothing is left.
+
+        What a failed run had under way comes again, as what found no room.
+        """
+        for server, _ in self._delivery.abandon():
+            self._told.pop(server, None)
         while entries := await self._next_batch():
             refused = await self._delivery.deliver(entries)
             for (server, _), error in refused:

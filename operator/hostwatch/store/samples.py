@@ -103,10 +103,14 @@ class SampleWriter:
         self._plan.forget(server)
 
     async def run(self) -> None:
-        """Write until `stop` was called and nothing is left."""
+        """Write until `stop` was called and nothing is left.
+
+        Rows that a failed run had under way are dropped: they may be what it met.
+        """
+        self._drop_under_way()
         while rows := await self._next_batch():
             self._note_refused(await self._delivery.deliver(rows))
-            self._meter.queued(len(self._queue))
+            self._tell_waiting()
 
     def stop(self) -> None:
         """Let `run` end once the queue is empty; later samples are dropped."""
@@ -116,11 +120,12 @@ class SampleWriter:
 
     def abandon(self) -> None:
         """Count what was not written: `run` was cancelled."""
-        left = len(self._queue) + self._delivery.abandon()
+        left = len(self._queue) + len(self._delivery.abandon())
         if left:
             self._meter.dropped(left, "shutdown")
             self._log.warning("Samples are lost in the shutdown", rows=left)
         self._queue.clear()
+        self._tell_waiting()
 
     def _objection(self, sample: Sample) -> str | None:
         if self._stopping:
@@ -137,9 +142,19 @@ class SampleWriter:
             self._queue.popleft()
             self._meter.dropped(1, "queue_full")
         self._queue.append(row)
+        self._tell_waiting()
         self._some.set()
         if len(self._queue) >= _BATCH:
             self._enough.set()
+
+    def _tell_waiting(self) -> None:
+        self._meter.queued(len(self._queue) + self._delivery.left)
+
+    def _drop_under_way(self) -> None:
+        if left := self._delivery.abandon():
+            self._meter.dropped(len(left), "unexpected")
+            self._log.error("Samples under way are dropped", rows=len(left))
+            self._tell_waiting()
 
     async def _next_batch(self) -> list[Row]:
         """Wait for rows; none only means the end."""

@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from hostwatch.store.alerts import AlertBook
 from hostwatch.store.backoff import Backoff
 from hostwatch.store.batches import Outage
 from hostwatch.store.errors import DatabaseAwayError
 from hostwatch.store.link import Link
+from hostwatch.store.meter import NoMeter
 from hostwatch.store.partitions import Partitions
 from hostwatch.store.pins import PinStore
 from hostwatch.store.roster import ServerRoster
@@ -47,10 +49,11 @@ def maintenance_link(settings: PostgresSettings) -> Link:
 
 
 class Store:
-    """The samples, servers and pins of one cluster, and the tables they are in.
+    """The samples, servers, pins and alerts of one cluster, and their tables.
 
-    ``samples``, ``roster`` and ``pins`` may be used as soon as it is made: what
-    arrives before the database does is queued.
+    All may be used as soon as it is made: samples and servers that arrive before the
+    database does are queued, pins and alerts say that it is away. The alerts are those
+    of ``namespaces``; none named is all.
     """
 
     def __init__(
@@ -58,16 +61,18 @@ class Store:
         settings: PostgresSettings,
         *,
         cluster_id: str,
+        namespaces: Collection[str] = (),
         meter: StoreMeter,
         clock: Callable[[], datetime] = _utc_now,
     ) -> None:
         retention = timedelta(days=settings.retention_days)
         self._clock = clock
         self._log = structlog.get_logger(component="store")
-        self._outage = Outage(meter)
-        # Two connections for the work, so that a pin never waits for a batch.
+        self._outage = Outage("samples", meter)
+        # Three connections for the work: no pin and no alert waits for a batch.
         self._rows = Link(settings.postgres_dsn, setting=_DSN)
         self._pins = Link(settings.postgres_dsn, setting=_DSN)
+        self._alerts = Link(settings.postgres_dsn, setting=_DSN)
         self._maintenance = maintenance_link(settings)
         self._schema = Schema(self._maintenance)
         self._partitions = Partitions(self._maintenance, retention=retention)
@@ -85,14 +90,16 @@ class Store:
         self.roster = ServerRoster(
             self._rows,
             cluster_id=cluster_id,
-            outage=self._outage,
+            outage=Outage("servers", NoMeter()),
             clock=clock,
             forget=self.samples.forget,
         )
         self.pins = PinStore(self._pins, cluster_id=cluster_id)
+        self.alerts = AlertBook(
+            self._alerts, cluster_id=cluster_id, namespaces=namespaces
+        )
         self._prepared = asyncio.Event()
         self._writers: list[Task[None]] = []
-        self._upkeeper: Task[None] | None = None
 
     async def open(self) -> None:
         """Start writing; it begins once `prepare` has found or made the tables."""
@@ -100,7 +107,14 @@ class Store:
             self._start("samples", self.samples.run),
             self._start("roster", self.roster.run),
         ]
-        self._upkeeper = self._start("upkeep", self._upkeep.run)
+
+    async def keep_up(self) -> None:
+        """Make partitions ahead and prune, once a day, for ever.
+
+        One replica's work; the others only wait to write. It begins once `prepare`
+        has succeeded, and is cancelled before `close`.
+        """
+        await self._keep_running("upkeep", self._upkeep.run)
 
     async def prepare(self) -> None:
         """Migrate and make partitions; wait for the database as long as it takes.
@@ -125,14 +139,12 @@ class Store:
         """Write what is left, for 5 seconds at most, then stop."""
         self.samples.stop()
         self.roster.stop()
-        if self._upkeeper is not None:
-            await _end(self._upkeeper)
         if self._writers and self._prepared.is_set():
             await asyncio.wait(self._writers, timeout=_FLUSH)
         for task in self._writers:
             await _end(task)
         self.samples.abandon()
-        for link in (self._rows, self._pins, self._maintenance):
+        for link in (self._rows, self._pins, self._alerts, self._maintenance):
             await link.close()
 
     async def _make_days(self, days: Collection[date]) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from hostwatch.store.errors import DatabaseBusyError, StoreError
+from hostwatch.store.errors import StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -55,7 +55,7 @@ class Upkeep:
             self._log.info("Partitions are made", partitions=made)
         try:
             self._note_pruned(await self._partitions.prune(now))
-        except DatabaseBusyError as error:
+        except StoreError as error:
             self._note_pruned(error.dropped)
             raise
 

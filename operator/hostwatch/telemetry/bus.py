@@ -11,10 +11,11 @@ if TYPE_CHECKING:
 
 _DROPPED = ("disconnected", "queue_full", "unconfirmed", "forbidden", "invalid")
 _FAILED = ("unreachable", "login", "tls", "setting", "unexpected")
+_ALERT_FAILED = ("jetstream", "refused", "forbidden", *_FAILED)
 
 
 class BusMetrics:
-    """Counts the live updates."""
+    """Counts the live updates, and what keeps alerts from the stream."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self._connected = Gauge(
@@ -39,6 +40,14 @@ class BusMetrics:
             ("reason",),
             registry=registry,
         )
+        self._alert_failures = Counter(
+            "hostwatch_nats_alert_failures_total",
+            "Attempts to store an alert in JetStream that failed, by reason.",
+            ("reason",),
+            registry=registry,
+        )
+        for reason in _ALERT_FAILED:
+            self._alert_failures.labels(reason)
         for reason in _DROPPED:
             self._dropped.labels(reason)
         for reason in _FAILED:
@@ -59,3 +68,7 @@ class BusMetrics:
     def failed(self, why: str) -> None:
         """Count a lost connection or a failed attempt at one."""
         self._failures.labels(why).inc()
+
+    def alert_failed(self, why: str) -> None:
+        """Count an alert that could not be stored now; it is tried again later."""
+        self._alert_failures.labels(why).inc()

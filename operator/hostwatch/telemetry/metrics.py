@@ -16,6 +16,8 @@ from prometheus_client.exposition import choose_encoder
 from hostwatch.telemetry.bus import BusMetrics
 from hostwatch.telemetry.collection import CollectionMetrics
 from hostwatch.telemetry.kube import KubeMetrics
+from hostwatch.telemetry.lease import LeaseMetrics
+from hostwatch.telemetry.notify import NotifyMetrics
 from hostwatch.telemetry.process import ProcessMetrics
 from hostwatch.telemetry.servers import ServerSnapshot
 from hostwatch.telemetry.store import StoreMetrics
@@ -42,6 +44,8 @@ class Metrics:
         self.store = StoreMetrics(self._registry, now)
         self.bus = BusMetrics(self._registry)
         self.kube = KubeMetrics(self._registry)
+        self.lease = LeaseMetrics(self._registry)
+        self.notify = NotifyMetrics(self._registry)
         self.servers = ServerSnapshot()
         if server_metrics:
             self._registry.register(self.servers)

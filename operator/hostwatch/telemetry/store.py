@@ -18,6 +18,7 @@ _DROPPED = (
     "refused",
     "no_partition",
     "duplicate",
+    "unexpected",
     "shutdown",
 )
 _INSERTS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5, 10)
@@ -89,7 +90,7 @@ class StoreMetrics:
         self._dropped.labels(why).inc(rows)
 
     def queued(self, rows: int) -> None:
-        """Tell how many sample rows wait."""
+        """Tell how many sample rows wait, those on their way included."""
         self._queued.set(rows)
 
     def away(self, away: bool) -> None:  # noqa: FBT001 - the value of a gauge

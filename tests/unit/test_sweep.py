@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from hostwatch.kube.sweep import Sweep
 from hostwatch.model.server import ServerId
+from hostwatch.monitor.sweep import Sweep
 
 A, B, C = ServerId("a"), ServerId("b"), ServerId("c")
 

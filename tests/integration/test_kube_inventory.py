@@ -9,8 +9,8 @@ import pytest
 from aiohttp import web
 
 from hostwatch.kube.client import ApiRefusedError, KubeClient
+from hostwatch.kube.inventory import ClusterIdError, CrdMissingError, Inventory
 from hostwatch.kube.login import Login
-from hostwatch.kube.sweep import ClusterIdError, CrdMissingError, Inventory
 from world.kubeapi import CountingMeter, FaultyApi
 
 if TYPE_CHECKING:

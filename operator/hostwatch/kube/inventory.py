@@ -1,4 +1,4 @@
-"""Which resources exist, against deletions that no watch told of."""
+"""What the API server says of the cluster and of the resources in it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from hostwatch.model.server import ServerId
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from collections.abc import Set as AbstractSet
 
     from hostwatch.kube.client import KubeClient
 
@@ -89,20 +88,9 @@ class Inventory:
             if error.status != HTTPStatus.NOT_FOUND:
                 raise
             raise CrdMissingError from error
-        return {ServerId(item["metadata"]["uid"]) for item in listed.get("items") or ()}
-
-
-class Sweep:
-    """Decides which servers are gone: those absent from two lists running."""
-
-    def __init__(self) -> None:
-        self._absent: frozenset[ServerId] = frozenset()
-
-    def gone(
-        self, known: AbstractSet[ServerId], present: AbstractSet[ServerId]
-    ) -> set[ServerId]:
-        """Compare a list with what is known; a server that is back starts anew."""
-        absent = known - present
-        gone = absent & self._absent
-        self._absent = frozenset(absent - gone)
-        return set(gone)
+        # One that waits for its finalizers counts as gone, as it does for the watch.
+        return {
+            ServerId(item["metadata"]["uid"])
+            for item in listed.get("items") or ()
+            if "deletionTimestamp" not in item["metadata"]
+        }
