@@ -7,6 +7,8 @@ SHELL := /bin/bash
 MAKEFLAGS += --no-print-directory
 
 BIN := .venv/bin
+# Tests wait more than they work; more workers than cores would make them wait longer.
+WORKERS ?= 2
 LOCKED := .venv/.locked
 CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/hostwatch
 
@@ -28,7 +30,7 @@ help: ## Show the targets
 .PHONY: test
 test: SYSTEM += $(SHELLS)
 test: check lock-check tools $(COMMANDS) ## Run all checks and all tests; ARGS go to pytest
-	@$(BIN)/python -m pytest --cov --cov-report= $(ARGS)
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --cov --cov-report= $(ARGS)
 	@total=$$($(BIN)/coverage report --format=total); \
 	if ! $(BIN)/coverage report --skip-covered --fail-under=90 >.venv/coverage.txt; \
 	then cat .venv/coverage.txt; echo "coverage $$total %, less than 90 %"; exit 1; \

@@ -52,7 +52,7 @@ class Demo:
                 await client.close()
 
     def _say(self, text: str) -> None:
-        self._console.print(f"\n[bold]{text}[/]", highlight=False)
+        self._console.print(f"\n[bold]{text}[/]", highlight=False, soft_wrap=True)
 
     async def _kubectl(self, *arguments: str) -> str:
         return await asyncio.to_thread(self._stage.cluster.kubectl, *arguments)
@@ -60,7 +60,10 @@ class Demo:
     async def _table(self) -> None:
         self._say(f"$ kubectl get msrv -A      ({time.strftime('%H:%M:%S')})")
         self._console.print(
-            await self._kubectl("get", "msrv", "-A"), highlight=False, markup=False
+            await self._kubectl("get", "msrv", "-A"),
+            highlight=False,
+            markup=False,
+            soft_wrap=True,
         )
 
     async def _health(self) -> None:
@@ -94,7 +97,7 @@ class Demo:
             if time.monotonic() - asked > _PATIENCE_SECONDS:
                 raise TimeoutError("the forced collection was not answered in time")
         took = time.monotonic() - asked
-        self._console.print(answer, highlight=False, markup=False)
+        self._console.print(answer, highlight=False, markup=False, soft_wrap=True)
         self._say(f"Answered {took:.1f} s after the annotation, kubectl included.")
 
     async def _result(self, path: str) -> str:
@@ -123,8 +126,8 @@ class Demo:
             self._console.print(f"   hostwatch.{organization}.>  {count} messages")
 
     async def _alert(self) -> None:
-        self._say("db-1 may use 1 % of its memory from now on: an alert, once.")
-        await self._spec("db-1", thresholds={"memory": {"warning": 0.5, "critical": 1}})
+        self._say("db-1 may use 2 % of its memory from now on: an alert, once.")
+        await self._spec("db-1", thresholds={"memory": {"warning": 1, "critical": 2}})
         fired = await self._transition("Alert firing")
         self._console.print(f"  {fired['detail']}", highlight=False)
         self._say("The usual threshold again: the alert resolves.")
@@ -132,10 +135,11 @@ class Demo:
         await self._transition("Alert resolved")
         self._say("$ kubectl -n acme get events")
         events = await self._kubectl("-n", "acme", "get", "events")
-        self._console.print(events, highlight=False, markup=False)
+        self._console.print(events, highlight=False, markup=False, soft_wrap=True)
 
     async def _spec(self, name: str, **fields: object) -> None:
-        patch = json.dumps({"spec": {"alerting": {"forSeconds": 5}, **fields}})
+        alerting = {"forSeconds": 5, "clearMargin": 1}
+        patch = json.dumps({"spec": {"alerting": alerting, **fields}})
         await self._kubectl(
             *("-n", "acme", "patch", "msrv", name, "--type=merge", "-p", patch)
         )

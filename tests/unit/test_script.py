@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import re
 import signal
 import subprocess
 import time
-from contextlib import contextmanager
 from pathlib import Path
-from shutil import which
-from typing import TYPE_CHECKING
 
 import psutil
 import pytest
@@ -19,129 +15,18 @@ from hostwatch.model.reading import Cpu, Filesystems, Load, Memory, Network, Upt
 from hostwatch.probes import parse
 from hostwatch.probes.document import PROBES
 from hostwatch.probes.script import GREETING, SCRIPT, VERSION, compose
+from world.script import FIRST, SECOND, by, eventually, installed, make_tools, session
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
-
-FIRST, SECOND = "0123456789abcdef", "fedcba9876543210"
 SHELLS = ["dash", "bash", "bash --posix", "busybox", "mksh"]
 LOGIN_SHELLS = ["bash", "dash", "tcsh", "fish", "zsh", "bash -r", "busybox sh"]
-DEADLINE = 10
 
 AT_ONCE = SCRIPT.replace("sleep 1;", "")
 """The script without the second that a first answer takes."""
 
 
-def installed(program: str) -> str:
-    path = which(program)
-    assert path, f"{program} must be installed"
-    return path
-
-
-class Session:
-    """A running script, its input and output as the operator has them."""
-
-    def __init__(self, argv: Sequence[str], tools: Path, mark: str) -> None:
-        path = f"{tools}:{os.environ['PATH']}"
-        self.mark = mark
-        self.process = subprocess.Popen(
-            argv,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            env={"PATH": path, "HOME": str(tools), "HOSTWATCH_TEST": mark},
-        )
-        assert self.process.stdin
-        assert self.process.stdout
-        self.stdin, self.stdout = self.process.stdin, self.process.stdout
-
-    def greeted(self) -> Session:
-        assert self.stdout.readline() == f"{GREETING}\n".encode()
-        return self
-
-    def ask(self, number: str = FIRST, word: str = "all") -> str:
-        self.send(f"{word} {number}\n")
-        assert self.stdout.readline() == f"BEGIN {number}\n".encode()
-        end = f"END {number}\n".encode()
-        return b"".join(iter(self.stdout.readline, end)).decode()
-
-    def send(self, text: str) -> None:
-        self.stdin.write(text.encode())
-        self.stdin.flush()
-
-    def processes(self) -> list[psutil.Process]:
-        """Return all processes that this session started, wherever they hang now."""
-        return [process for process in psutil.process_iter() if self._started(process)]
-
-    def _started(self, process: psutil.Process) -> bool:
-        try:
-            return process.environ().get("HOSTWATCH_TEST") == self.mark
-        except psutil.Error:
-            return False
-
-    def ended(self) -> bool:
-        return self.process.poll() is not None and not self.processes()
-
-
-def eventually(condition: Callable[[], bool]) -> bool:
-    deadline = time.monotonic() + DEADLINE
-    while not condition():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.02)
-    return True
-
-
-@contextmanager
-def session(argv: Sequence[str], tools: Path) -> Iterator[Session]:
-    running = Session(argv, tools, mark=f"{tools}-{time.monotonic_ns()}")
-    try:
-        yield running
-    finally:
-        for process in running.processes():
-            process.kill()
-        for pipe in (running.stdin, running.stdout, running.process.stderr):
-            if pipe and not pipe.closed:
-                with_broken_pipe_ignored(pipe.close)
-        running.process.wait(DEADLINE)
-
-
-def with_broken_pipe_ignored(close: Callable[[], None]) -> None:
-    try:
-        close()
-    except BrokenPipeError:
-        return
-
-
-def make_tools(folder: Path, shell: str) -> Path:
-    """Put a ``sh`` first on the path, with BusyBox all of its tools."""
-    if shell == "busybox":
-        for name in ("sh", "grep", "stat", "awk", "sleep"):
-            (folder / name).symlink_to(installed("busybox"))
-    elif " " in shell:
-        program, *options = shell.split()
-        text = f'#!/bin/sh\nexec {installed(program)} {" ".join(options)} "$@"\n'
-        (folder / "sh").write_text(text)
-        (folder / "sh").chmod(0o755)
-    else:
-        (folder / "sh").symlink_to(installed(shell))
-    return folder
-
-
 @pytest.fixture(params=SHELLS)
 def tools(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     return make_tools(tmp_path, request.param)
-
-
-def inner(script: str = SCRIPT) -> list[str]:
-    """Return the words that a login shell makes of the script."""
-    return ["sh", "-c", script.removeprefix("sh -c '").removesuffix("'")]
-
-
-def by(tools: Path, script: str = SCRIPT) -> list[str]:
-    """Return the call of that ``sh`` without a login shell around it."""
-    _, *rest = inner(script)
-    return [str(tools / "sh"), *rest]
 
 
 def test_the_text_passes_through_any_login_shell_and_authorized_keys() -> None:

@@ -26,7 +26,8 @@ _AHEAD = timedelta(days=7)
 _DEADLINE = 60
 _ATTEMPTS = 3
 
-_PASSING = ("55P03", "55000", "42P01")
+_NO_TABLE = "42P01"
+_PASSING = ("55P03", "55000", _NO_TABLE)
 """A lock not given in time; and what another process that prunes leaves to see: a
 detaching under way, a table gone."""
 
@@ -115,7 +116,9 @@ class Partitions:
                     deadline=_DEADLINE,
                 )
             except StoreError as error:
-                if error.sqlstate not in _PASSING:
+                # A table that stays away was never made.
+                last = attempt == _ATTEMPTS and error.sqlstate == _NO_TABLE
+                if last or error.sqlstate not in _PASSING:
                     raise
                 if attempt < _ATTEMPTS:
                     await asyncio.sleep(backoff.next_delay())
