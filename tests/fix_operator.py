@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import secrets
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -11,11 +12,13 @@ import psycopg
 import pytest
 from psycopg.rows import dict_row
 
+from world.helm import Helm
 from world.nats import Nats, NatsUser, organization_user
 from world.operator import Operator
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from world.controlplane import ControlPlane
     from world.postgres import Postgres
@@ -33,6 +36,33 @@ def bus(tmp_path_factory) -> Iterator[Nats]:
     ]
     with Nats(tmp_path_factory.mktemp("bus"), users=users) as started:
         yield started
+
+
+@dataclass(frozen=True)
+class Rights:
+    """A login as the chart's ServiceAccount, and where that lives."""
+
+    kubeconfig: Path
+    namespace: str
+
+
+@pytest.fixture(scope="module")
+def rights(tmp_path_factory, control_plane: ControlPlane) -> Iterator[Rights]:
+    """Install the chart: the operator has its rights, though it is no pod here."""
+    control_plane.install_crd()
+    name = f"chart-{secrets.token_hex(4)}"
+    control_plane.kubectl("create", "namespace", name)
+    label = "pod-security.kubernetes.io/enforce=restricted"
+    control_plane.kubectl("label", "namespace", name, label)
+    helm = Helm(tmp_path_factory.mktemp("helm"), kubeconfig=control_plane.kubeconfig)
+    helm.install(name, namespace=name, values={"secrets": {"clusterWide": True}})
+    account = json.loads(
+        control_plane.kubectl("-n", name, "get", "statefulset", "-o", "json")
+    )["items"][0]["spec"]["template"]["spec"]["serviceAccountName"]
+    token = control_plane.token(name, account)
+    yield Rights(control_plane.kubeconfig_for(token, namespace=name), name)
+    helm.uninstall(name, namespace=name)
+    control_plane.kubectl("delete", "namespace", name, "--wait=false")
 
 
 @dataclass
@@ -59,15 +89,14 @@ class Settled:
 
 @pytest.fixture(scope="module")
 def settled(
-    tmp_path_factory, control_plane: ControlPlane, postgres: Postgres, bus: Nats
+    tmp_path_factory, rights: Rights, postgres: Postgres, bus: Nats
 ) -> Iterator[Settled]:
     """Run one operator for the tests of a module."""
-    control_plane.install_crd()
     directory = tmp_path_factory.mktemp("operator")
     dsn = postgres.create_database(f"e2e_{directory.name.replace('-', '_')}")
     with Operator(
         directory,
-        kubeconfig=control_plane.kubeconfig,
+        kubeconfig=rights.kubeconfig,
         postgres_dsn=dsn,
         nats_url=bus.url,
         allowed_destinations="127.0.0.1/32",

@@ -169,16 +169,27 @@ class App:
         await relay.open()
         try:
             alerts = await relay.load(late=monitor.adopt)
-            await self._board.open()
+            await self._board.open(may_write=term.valid)
             await monitor.start(alerts)
             await store.keep_up()
         finally:
-            await monitor.stop()
+            await self._retire(term, monitor, store, relay)
             await shells.disconnect()
-            # Without the Lease another replica may write already.
-            drain = _DRAIN_SECONDS if term.valid() else 0
-            await self._board.close(drain=drain)
-            await relay.close(drain=drain)
+
+    async def _retire(
+        self, term: Term, monitor: Monitor, store: Store, relay: Relay
+    ) -> None:
+        """End what a term does, and what it has to say while it may."""
+        if not term.valid():
+            # Another replica may write already: all at once, the writers too.
+            store.roster.forget_all()
+            await asyncio.gather(
+                monitor.stop(), self._board.close(drain=0), relay.close(drain=0)
+            )
+            return
+        await monitor.stop()
+        drain = min(_DRAIN_SECONDS, term.left() / 2)
+        await asyncio.gather(self._board.close(drain=drain), relay.close(drain=drain))
 
     async def _prepare(self, store: Store) -> None:
         await store.prepare()

@@ -26,7 +26,7 @@ from hostwatch.model.alert import (
     Severity,
     UndeliverableError,
 )
-from hostwatch.model.reason import TryAgainLaterError
+from hostwatch.model.reason import TryAgainLaterError, TryOthersMeanwhileError
 from hostwatch.model.server import Organization, ServerId, ServerKey
 from hostwatch.settings import NatsSettings
 from world.nats import Nats, NatsUser, organization_user
@@ -536,6 +536,27 @@ async def test_what_jetstream_refuses_is_told_with_its_reason(server, publisher,
     with pytest.raises(TryAgainLaterError, match="JetStream refuses: subjects overlap"):
         await publisher.deliver(notification())
 
+    assert tally.failures == {"refused": 1}
+
+
+async def test_an_organization_without_a_consumer_keeps_no_other_waiting(
+    server, publisher, tally
+):
+    limited = {
+        "name": "HOSTWATCH_ALERTS",
+        "subjects": ["hostwatch.*.alerts.>"],
+        "max_consumers": 1,
+    }
+    async with client(server.url) as admin:
+        assert "error" not in await ask(
+            admin, "STREAM.CREATE.HOSTWATCH_ALERTS", limited
+        )
+    await publisher.deliver(notification(1))
+    with pytest.raises(TryOthersMeanwhileError, match="maximum consumers limit"):
+        await publisher.deliver(notification(2, organization="umbrella"))
+    await publisher.deliver(notification(3))
+
+    assert await stored(server) == 2
     assert tally.failures == {"refused": 1}
 
 

@@ -273,6 +273,27 @@ def test_an_upgrade_changes_a_release_in_place(
     assert {"name": "HOSTWATCH_LOG_LEVEL", "value": "debug"} in container["env"]
 
 
+def test_a_variable_that_the_chart_sets_too_is_installed_and_upgraded(
+    control_plane: ControlPlane, install, tmp_path: Path
+) -> None:
+    url = {"secretKeyRef": {"name": "nats", "key": "url"}}
+    values = {"extraEnv": [{"name": "HOSTWATCH_NATS_URL", "valueFrom": url}]}
+
+    def given(release: Release) -> list[dict[str, Any]]:
+        (workload,) = items(control_plane, "statefulsets", "-n", release.namespace)
+        (container,) = workload["spec"]["template"]["spec"]["containers"]
+        return [v for v in container["env"] if v["name"] == "HOSTWATCH_NATS_URL"]
+
+    release = install(**values)
+    assert given(release) == values["extraEnv"]
+    helm = Helm(tmp_path, kubeconfig=control_plane.kubeconfig)
+    helm.upgrade(release.name, namespace=release.namespace, values={})
+    plain = {"name": "HOSTWATCH_NATS_URL", "value": "nats://nats:4222"}
+    assert given(release) == [plain]
+    helm.upgrade(release.name, namespace=release.namespace, values=values)
+    assert given(release) == values["extraEnv"]
+
+
 def test_an_uninstall_leaves_the_servers_and_nothing_else(
     control_plane: ControlPlane, install, tmp_path: Path, namespace: str
 ) -> None:

@@ -360,7 +360,8 @@ async def test_a_loop_that_stood_still_has_lost_and_does_not_renew(
             time.sleep(DEADLINE + 0.2)  # noqa: ASYNC251 - the loop stands still
             assert not a.terms[0].valid()
             await soon(lambda: a.ended)
-        assert [line["event"] for line in logs] == ["Lost the lease"]
+        # It may look at the Lease again already, and follow its own last term.
+        assert logs[0]["event"] == "Lost the lease"
         # A renewal that was under way when the loop stopped may still arrive.
         assert len([one for one in faulty.requests if "PUT" in one]) <= 1
         await soon(lambda: a.works)

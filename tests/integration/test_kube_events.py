@@ -23,7 +23,7 @@ from hostwatch.model.alert import (
     Severity,
     UndeliverableError,
 )
-from hostwatch.model.reason import TryAgainLaterError
+from hostwatch.model.reason import TryAgainLaterError, TryOthersMeanwhileError
 from hostwatch.model.server import Organization, ServerId, ServerKey
 from world.kubeapi import CountingMeter, FaultyApi
 
@@ -176,7 +176,7 @@ async def test_a_missing_right_may_be_granted_later(control_plane, server):
     path = control_plane.kubeconfig_for(control_plane.token(server.namespace, "nobody"))
     client = KubeClient(meter=CountingMeter(), login=Login(kubeconfig=str(path)))
     await client.open()
-    with pytest.raises(TryAgainLaterError, match="cannot create resource"):
+    with pytest.raises(TryOthersMeanwhileError, match="cannot create resource"):
         await EventSink(client, identity="x").deliver(Notification(firing(server)))
     await client.close()
 
@@ -202,5 +202,5 @@ async def test_a_conflict_of_a_quota_is_tried_again(sink, api, server):
         return web.json_response({"message": message}, status=409)
 
     api.before = conflict
-    with pytest.raises(TryAgainLaterError, match="resourcequotas"):
+    with pytest.raises(TryOthersMeanwhileError, match="resourcequotas"):
         await sink.deliver(Notification(firing(server)))

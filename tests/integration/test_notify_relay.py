@@ -227,6 +227,29 @@ async def test_a_database_that_comes_back_brings_what_the_file_lacks(
     assert rows(own_replica.dsn, WAITING) == [(0,)]
 
 
+async def test_a_successor_that_knew_nothing_ends_what_was_told_before(
+    own_replica, own_postgres, tmp_path
+):
+    old, anew = firing(), firing(1, after(60))
+    nats, events = own_replica.sinks
+    async with own_replica.running() as (relay, _):
+        fire(relay, old)
+        await own_replica.hear(old)
+    own_replica.spool = tmp_path / "another"
+    own_postgres.stop()
+    async with own_replica.running(prepared=False) as (relay, loaded):
+        try:
+            assert loaded == {}
+            fire(relay, anew)
+            await own_replica.hear(old, anew)
+        finally:
+            own_postgres.start()
+        await own_replica.hear(old, anew, resolved(old, after(90)))
+        await eventually(lambda: len(rows(own_replica.dsn, DELIVERED)) == 6)
+    assert nats.told == events.told == [told(old), told(anew), (old.id, 2)]
+    assert rows(own_replica.dsn, STATES) == [("firing", 1), ("resolved", 2)]
+
+
 async def test_dying_between_telling_and_marking_repeats_under_the_same_number(
     replica,
 ):

@@ -6,16 +6,19 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import pytest
+from structlog.testing import capture_logs
 
 from hostwatch.model.sample import PinnedKey
 from hostwatch.model.server import Fingerprint
 from hostwatch.store.batches import Outage
+from hostwatch.store.errors import DatabaseAwayError
 from hostwatch.store.pins import PinStore
 from hostwatch.store.roster import ServerRoster
 from world.store import (
     CLUSTER,
     Clock,
     Tally,
+    execute,
     link,
     opened_store,
     resource,
@@ -174,6 +177,129 @@ async def test_known_servers_are_those_of_the_cluster_that_are_not_deleted(
     assert await known(CLUSTER, ["acme"]) == {server(0).id, server(1).id}
     assert await known(CLUSTER, ["nobody"]) == set()
     assert await known(OTHER_CLUSTER, ["acme"]) == {server(9).id}
+
+
+async def test_a_second_term_writes_what_another_may_have_changed(
+    store, database, clock
+):
+    names = "SELECT organization, last_seen FROM hostwatch.servers"
+    store.roster.seen(server(1), resource(1))
+    await becomes(database, names, [("acme", NOW)])
+    execute(database, "UPDATE hostwatch.servers SET organization = 'other'")
+    store.roster.forget_all()
+    clock.move(seconds=5)
+    store.roster.seen(server(1), resource(1))
+    await becomes(database, names, [("acme", clock.now)])
+
+
+async def test_a_forgotten_server_is_written_when_it_is_seen_again(
+    store, database, clock
+):
+    store.roster.seen(server(1), resource(1))
+    await becomes(database, LAST_SEEN, [(NOW,)])
+    clock.move(seconds=5)
+    store.roster.forget(server(1).id)
+    store.roster.seen(server(1), resource(1))
+    await becomes(database, LAST_SEEN, [(clock.now,)])
+
+
+async def test_forgetting_a_server_keeps_the_word_that_it_is_gone(store, database):
+    store.roster.seen(server(1), resource(1))
+    store.roster.gone(server(1).id, NOW)
+    store.roster.forget(server(1).id)
+    deleted = "SELECT deleted_at FROM hostwatch.servers"
+    await becomes(database, deleted, [(NOW,)])
+
+
+async def test_what_is_remembered_of_forgotten_servers_is_freed(other_link, clock):
+    told: list[str] = []
+    roster = ServerRoster(
+        other_link,
+        cluster_id=CLUSTER,
+        outage=Outage("servers", Tally()),
+        clock=clock,
+        forget=told.append,
+    )
+    roster.seen(server(1), resource(1))
+    roster.forget(server(1).id)
+    assert (told, roster._told) == ([server(1).id], {})
+
+
+async def test_what_waits_is_forgotten_and_the_writing_goes_on(store, database):
+    store.roster.seen(server(1), resource(1))
+    store.roster.forget_all()
+    names = "SELECT name FROM hostwatch.servers"
+    # Longer than a batch waits: the writer woke and found nothing.
+    await asyncio.sleep(0.7)
+    store.roster.seen(server(2), resource(2))
+    await becomes(database, names, [("web-2",)])
+
+
+async def test_a_batch_that_waits_for_the_database_is_forgotten(store, database):
+    write, tries = store.roster._delivery._insert, []
+
+    async def away(entries: object) -> None:
+        tries.append(entries)
+        raise DatabaseAwayError("no answer")
+
+    store.roster._delivery._insert = away
+    store.roster.seen(server(1), resource(1))
+    await eventually(lambda: tries)
+    store.roster.forget_all()
+    store.roster._delivery._insert = write
+    store.roster.seen(server(2), resource(2))
+    await becomes(database, "SELECT name FROM hostwatch.servers", [("web-2",)])
+
+
+async def test_a_batch_forgotten_while_it_is_written_ends_in_peace(store, database):
+    write, goes_on = store.roster._delivery._insert, asyncio.Event()
+
+    async def slow(entries: object) -> None:
+        store.roster._delivery._insert = write
+        await goes_on.wait()
+        await write(entries)
+
+    store.roster._delivery._insert = slow
+    with capture_logs() as logs:
+        store.roster.seen(server(1), resource(1))
+        await eventually(lambda: store.roster._delivery._insert == write)
+        store.roster.forget_all()
+        goes_on.set()
+        store.roster.seen(server(2), resource(2))
+        names = "SELECT name FROM hostwatch.servers ORDER BY name"
+        await becomes(database, names, [("web-1",), ("web-2",)])
+    assert logs == []
+
+
+async def test_what_is_older_than_the_row_is_not_written(store, database, clock):
+    query = "SELECT organization, deleted_at FROM hostwatch.servers ORDER BY server_id"
+    later = NOW + timedelta(seconds=5)
+    for number in (1, 2):
+        store.roster.seen(server(number), resource(number))
+    await becomes(database, query, [("acme", None)] * 2)
+    one, two = server(1).id, server(2).id
+    change = (
+        "UPDATE hostwatch.servers SET organization = 'other', {} WHERE server_id=%s"
+    )
+    execute(database, change.format("last_seen = '2026-11-24T12:00:05Z'"), one)
+    execute(database, change.format("deleted_at = '2026-11-24T12:00:05Z'"), two)
+    store.roster.forget_all()
+    clock.move(seconds=4)
+    for number in (1, 2, 3):
+        store.roster.seen(server(number), resource(number))
+    await becomes(database, query, [("other", None), ("other", later), ("acme", None)])
+
+
+async def test_a_row_that_a_pin_made_first_gets_its_labels(
+    store, database, other_link, clock
+):
+    pin = PinnedKey(Fingerprint("SHA256:a"), "web", 22, NOW + timedelta(seconds=1))
+    await PinStore(other_link, cluster_id=CLUSTER).keep(server(1), pin)
+    store.roster.seen(server(1), resource(1, tier="web"))
+    labels = "SELECT host, labels, last_seen FROM hostwatch.servers"
+    await becomes(
+        database, labels, [("web.example.com", {"tier": "web"}, pin.pinned_at)]
+    )
 
 
 async def test_two_operators_that_write_the_same_servers_agree(

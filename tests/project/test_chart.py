@@ -147,6 +147,12 @@ def test_helm_finds_nothing_to_complain_about(helm: Helm) -> None:
         ({"clusterCidrs": ["10.1.2.3"]}, "at '/clusterCidrs/0': '10.1.2.3' does not"),
         ({"allowedPorts": [0]}, "at '/allowedPorts/0': minimum: got 0, want 1"),
         ({"allowedPorts": ["ssh"]}, "at '/allowedPorts/0': 'ssh' does not match"),
+        ({"allowedPorts": ["65536"]}, "at '/allowedPorts/0': '65536' does not match"),
+        ({"allowedPorts": ["22-70000"]}, "at '/allowedPorts/0': '22-70000' does not"),
+        (
+            {"allowedDestinations": ["fd00::/129"]},
+            "at '/allowedDestinations/0': 'fd00::/129' does not match",
+        ),
         ({"image": {"tag": 1.1}}, "at '/image/tag': got number, want string"),
         ({"nats": {"url": "nats"}}, "at '/nats/url': 'nats' does not match"),
         ({"nats": None}, "at '': missing property 'nats'"),
@@ -161,6 +167,14 @@ def test_helm_finds_nothing_to_complain_about(helm: Helm) -> None:
         (
             {"secrets": {"clusterwide": True}},
             "at '/secrets': additional properties 'clusterwide' not allowed",
+        ),
+        (
+            {"namespaces": ["acme"], "secrets": {"namespaces": ["acme", "globex"]}},
+            "secrets.namespaces: globex is not among namespaces",
+        ),
+        (
+            {"extraEnv": [{"name": "A", "value": "1"}, {"name": "A", "value": "2"}]},
+            "extraEnv: A is there twice",
         ),
         ({"postgres": {}}, "postgres.dsnSecret.name: name the Secret"),
         (
@@ -286,6 +300,29 @@ def test_without_values_the_operator_keeps_its_defaults(
     assert given == read_settings({**{n: variables[n] for n in placed}, **chosen})
 
 
+@pytest.mark.parametrize("port", ["1", "22", "9999", "59999", "64999", "65535"])
+def test_every_port_may_be_allowed(helm: Helm, read_settings, port: str) -> None:
+    ports = [int(port), port, f"1-{port}"]
+    manifests = helm.template(values={"allowedPorts": ports})
+    allowed = read_settings(environment(manifests)).ssh.allowed_ports
+    assert allowed == f"{port},{port},1-{port}"
+
+
+def test_a_variable_of_the_user_takes_the_place_of_ours(helm: Helm) -> None:
+    url = {"secretKeyRef": {"name": "nats", "key": "url"}}
+    mine = [
+        {"name": "HOSTWATCH_NATS_URL", "valueFrom": url},
+        {"name": "HOSTWATCH_LOG_LEVEL", "value": "debug"},
+        {"name": "TZ", "value": "UTC"},
+    ]
+    (container,) = pod(helm.template(values={"extraEnv": mine}))["containers"]
+    names = [variable["name"] for variable in container["env"]]
+    assert len(names) == len(set(names))
+    assert container["env"][-3:] == mine
+    ours = set(environment(helm.template()))
+    assert set(names) == ours | {"TZ"}
+
+
 def test_passwords_come_from_secrets(helm: Helm) -> None:
     variables = environment(helm.template(values=EVERYTHING))
     assert json.loads(variables["HOSTWATCH_POSTGRES_DSN"]) == {
@@ -319,7 +356,7 @@ def test_the_files_lie_where_the_variables_point(helm: Helm) -> None:
 
 
 def test_the_spool_is_the_pods_or_a_volume_of_its_own(helm: Helm) -> None:
-    spool = {"name": "spool", "emptyDir": {"sizeLimit": "2Gi"}}
+    spool = {"name": "spool", "emptyDir": {"sizeLimit": "256Mi"}}
     assert spool in pod(helm.template())["volumes"]
     manifests = helm.template(values=EVERYTHING)
     assert "spool" not in {volume["name"] for volume in pod(manifests)["volumes"]}

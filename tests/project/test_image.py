@@ -59,7 +59,7 @@ def test_whatever_comes_from_an_index_has_a_known_hash() -> None:
     build, _ = stages()
     commands = [c for run in values(build, "RUN") for c in run.split("&&")]
     installs = [c for c in commands if re.search(r"\bpip .*(install|wheel) ", c)]
-    assert len(installs) == 4
+    assert len(installs) == 5
     for command in installs:
         assert "--require-hashes" in command or "--no-deps" in command
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ast
+import os
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -72,7 +74,42 @@ def test_no_module_is_a_drawer(name: str) -> None:
     assert [str(m) for m in MODULES if m.stem == name] == []
 
 
+@pytest.mark.parametrize(
+    "parts",
+    [
+        ("pypi", ".org"),
+        ("pythonhosted", ".org"),
+        ("proxy.golang", ".org"),
+        ("sum.golang", ".org"),
+        ("/wo", "rk/"),
+        ("/tmp/", "venv"),
+    ],
+    ids="".join,
+)
+def test_no_file_speaks_of_one_registry_or_one_machine(parts: tuple[str, ...]) -> None:
+    """The word is in parts, so that this file does not hold it either."""
+    word = "".join(parts)
+    files = [ROOT / path for path in tracked()]
+    texts = {file: file.read_bytes() for file in files if file.is_file()}
+    found = [file for file, text in texts.items() if word.encode() in text]
+    assert [str(file.relative_to(ROOT)) for file in found] == []
+
+
+def test_kubectl_finds_the_command_beside_it() -> None:
+    scripts = str(Path(sys.executable).parent)
+    done = subprocess.run(
+        [f"{scripts}/kubectl", "hostwatch", "--help"],
+        env={**os.environ, "PATH": f"{scripts}{os.pathsep}{os.environ['PATH']}"},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "Watch Linux servers over plain SSH" in done.stdout
+
+
 def test_the_locks_name_no_address() -> None:
     locks = [path for path in tracked() if path.endswith("requirements.txt")]
-    assert len(locks) == 3
+    assert len(locks) == 4
     assert [lock for lock in locks if "://" in (ROOT / lock).read_text()] == []

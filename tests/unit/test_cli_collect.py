@@ -48,7 +48,7 @@ def collect(*arguments: str) -> tuple[int, str]:
     ],
 )
 def test_arguments_that_say_nothing_or_too_much_are_refused(arguments, message):
-    assert collect(*arguments) == (1, f"error: {message}")
+    assert collect(*arguments) == (2, f"error: {message}")
 
 
 @pytest.mark.parametrize("seconds", ["0", "-1", "soon"])
@@ -64,8 +64,19 @@ def test_a_missing_kubeconfig_is_named(tmp_path):
     code, message = collect("web-1", "--kubeconfig", str(path))
 
     assert code == 2
-    assert message.startswith("error: cannot read the Kubernetes configuration")
-    assert "set KUBECONFIG" in message
+    assert message.startswith(
+        "error: cannot read the Kubernetes configuration: the command line names "
+        f"{path}, which is not there; set KUBECONFIG"
+    )
+
+
+def test_a_variable_kubeconfig_that_names_nothing_is_told(tmp_path, monkeypatch):
+    paths = f"{tmp_path / 'none'}:{tmp_path / 'neither'}"
+    monkeypatch.setenv("KUBECONFIG", paths)
+    code, message = collect("web-1")
+
+    assert code == 2
+    assert f"KUBECONFIG names {paths}, which is not there" in message
 
 
 @pytest.mark.parametrize(

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from hostwatch.kube.board import StatusWriter
-from hostwatch.kube.client import ApiAwayError
+from hostwatch.kube.client import ApiAwayError, ApiRefusedError
 from hostwatch.kube.observed import Observed
 from hostwatch.kube.waiting import Urgency
-from hostwatch.model.sample import Health, ServerState
+from hostwatch.model.sample import CollectResult, Health, ServerState
 from hostwatch.model.server import Organization, ServerId, ServerKey
 
 if TYPE_CHECKING:
@@ -241,3 +241,68 @@ async def test_states_shown_before_the_start_are_written(api, meter):
     await asyncio.sleep(0.1)
     await writer.close()
     assert [name for _, name in api.written] == ["a"]
+
+
+STALE = ServerState(
+    ServerKey(ServerId("a"), "acme", "a", Organization("acme")),
+    1,
+    Health.HEALTHY,
+    (),
+    last_attempt=START - timedelta(seconds=45),
+    result=CollectResult("old", True, "Collected", START, 41),  # noqa: FBT003
+)
+
+
+async def test_a_state_that_another_replica_overtook_is_given_up(api, meter):
+    newer = Observed(
+        *(STALE.server.id, "acme", "a", "9"),
+        generation=1,
+        last_attempt=START,
+        last_handled_collect_request="new",
+    )
+    async with opened(api, meter) as writer:
+        writer.observe(STALE.server.id, newer)
+        writer.show(STALE, Urgency.FORCED)
+        await asyncio.sleep(1)
+        assert meter.outcomes == [("forced", "unchanged")]
+    assert api.written == []
+
+
+async def test_a_conflict_with_a_newer_status_gives_the_state_up(api, meter):
+    async def get(path: str) -> dict[str, Any]:
+        assert path.endswith("/acme/monitoredservers/a")
+        return {
+            "metadata": {"uid": "a", "resourceVersion": "9"},
+            "status": {
+                "observedGeneration": 1,
+                "lastAttemptTime": "2026-11-23T10:00:00Z",
+            },
+        }
+
+    api.get = get
+    api.errors = [ApiRefusedError(409, "the object has been modified")]
+    async with opened(api, meter) as writer:
+        writer.observe(STALE.server.id, Observed(STALE.server.id, "acme", "a", "8"))
+        writer.show(STALE, Urgency.FORCED)
+        await asyncio.sleep(1)
+        assert meter.outcomes == [("forced", "conflict"), ("forced", "unchanged")]
+    assert api.written == []
+
+
+async def test_nothing_is_written_where_it_may_not_and_all_is_given_up(api, meter):
+    allowed = True
+    writer = StatusWriter(api, writes_per_second=20, meter=meter)
+    await writer.open(lambda: allowed)
+    show(writer, "a", Urgency.CHANGE)
+    await asyncio.sleep(0.1)
+    allowed = False
+    for number in range(300):
+        show(writer, f"s-{number}", Urgency.CHANGE)
+    started = asyncio.get_running_loop().time()
+    await writer.close(drain=3)
+    assert asyncio.get_running_loop().time() - started == pytest.approx(0, abs=0.1)
+    assert [name for _, name in api.written] == ["a"]
+    await writer.open()
+    show(writer, "b", Urgency.CHANGE)
+    await writer.close()
+    assert [name for _, name in api.written] == ["a", "b"]

@@ -103,6 +103,13 @@ def test_an_end_that_is_no_recovery_says_why(why, note):
     assert event_of(replace(RESOLVED, ended_reason=why), "")["note"] == note
 
 
+@pytest.mark.parametrize("why", sorted(set(EndedReason) - {EndedReason.CLEARED}))
+def test_no_end_but_a_recovery_claims_one(why):
+    note = event_of(replace(RESOLVED, ended_reason=why), "")["note"]
+
+    assert note.startswith("DiskFull has ended: ")
+
+
 def test_a_mount_point_cannot_break_a_line_or_the_sentence():
     hostile = replace(FIRING, label="/a\n\x1b[31m{threshold}\u202e")
 

@@ -548,7 +548,7 @@ async def test_a_lease_taken_while_the_work_stops_is_not_released():
 
 
 @pytest.mark.looptime
-async def test_a_second_cancellation_leaves_the_lease_to_its_duration():
+async def test_a_second_cancellation_does_not_shorten_the_stop():
     api = Api()
     replica = Replica(api)
     replica.work.stopping = 3
@@ -558,9 +558,56 @@ async def test_a_second_cancellation_leaves_the_lease_to_its_duration():
     await asyncio.sleep(1)
     task.cancel()
     await asyncio.wait({task})
-    assert replica.work.runs
-    assert api.spec["holderIdentity"] == "me"
-    await until(lambda: not replica.work.runs)
+    assert task.cancelled()
+    assert replica.work.spans[0][1] == pytest.approx(8, abs=0.1)
+    assert replica.meter.states == [True, False]
+    assert api.spec["holderIdentity"] == ""
+
+
+@pytest.mark.looptime
+async def test_a_run_cancelled_while_a_lost_term_stops_ends_after_the_work():
+    api = Api()
+    replica = Replica(api)
+    replica.work.stopping = 3
+    task = asyncio.create_task(replica.elector.run(replica.work), name="run")
+    await asyncio.sleep(5)
+    api.hold("admin")
+    term = replica.work.terms[0]
+    await until(lambda: api.requests[-1] == "GET")
+    await asyncio.sleep(1)
+    task.cancel()
+    await asyncio.wait({task}, timeout=1)
+    assert (task.done(), replica.work.runs) == (False, True)
+    await asyncio.wait({task})
+    assert task.cancelled()
+    assert replica.work.spans[0][1] == now() == pytest.approx(9, abs=0.1)
+    assert not term.valid()
+    assert replica.meter.states == [True, False]
+    assert api.spec["holderIdentity"] == "admin"
+
+
+@pytest.mark.looptime
+async def test_work_that_fails_after_a_cancelled_stop_is_told_and_the_run_cancelled():
+    api = Api()
+    replica = Replica(api)
+
+    async def work(_: Term) -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await asyncio.sleep(2)
+            raise LookupError("the work broke")
+
+    task = asyncio.create_task(replica.elector.run(work), name="run")
+    await asyncio.sleep(5)
+    api.hold("admin")
+    await until(lambda: api.requests[-1] == "GET")
+    await asyncio.sleep(1)
+    with capture_logs() as logs:
+        task.cancel()
+        await asyncio.wait({task})
+    assert task.cancelled()
+    assert [line["event"] for line in logs] == ["The work failed to stop"]
 
 
 @pytest.mark.looptime

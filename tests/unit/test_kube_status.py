@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from hostwatch.kube.observed import Observed, observed_of
-from hostwatch.kube.status import newest_of, patch_of
+from hostwatch.kube.status import is_overtaken, newest_of, patch_of
 from hostwatch.model.reading import CpuUsage
 from hostwatch.model.sample import (
     CollectResult,
@@ -147,6 +147,24 @@ def test_each_change_is_written_once(change):
     changed = replace(STATE, **change)
     assert patch_of(changed, stored(STATE), NOW) is not None
     assert patch_of(changed, stored(changed, stored(STATE)), NOW) is None
+
+
+@pytest.mark.parametrize(
+    ("change", "overtaken"),
+    [
+        ({}, False),
+        ({"last_attempt": NOW - timedelta(minutes=1)}, True),
+        ({"last_attempt": NOW - timedelta(minutes=1), "generation": 2}, True),
+        ({"last_attempt": NOW - timedelta(minutes=1), "generation": 4}, False),
+        ({"last_attempt": NOW.replace(second=44, microsecond=0)}, False),
+        ({"last_attempt": NOW.replace(second=43, microsecond=999999)}, True),
+        ({"last_attempt": NOW + timedelta(minutes=1)}, False),
+        ({"last_attempt": None}, False),
+    ],
+)
+def test_a_state_older_than_the_status_is_overtaken(change, overtaken):
+    assert is_overtaken(replace(STATE, **change), stored(STATE)) is overtaken
+    assert not is_overtaken(replace(STATE, **change), FRESH)
 
 
 def test_a_condition_keeps_its_time_until_its_status_flips():

@@ -898,3 +898,72 @@ async def test_alerts_that_the_database_tells_of_later_are_taken_up(
     bench.monitor.adopt({server().id: ()})
     await asyncio.sleep(60)
     assert len(bench.relay.told) == 2
+
+
+# Terms
+
+
+async def test_a_new_term_asks_for_the_pin_again(bench: Bench) -> None:
+    await bench.watch(server(host_key=FIRST_USE))
+    await bench.monitor.stop()
+    bench.pins.pins["web-1"] = pin(OTHER, bench.clock)
+    await bench.monitor.start()
+    await settle()
+    assert bench.shells.opened[-1].trust.pin == OTHER
+
+
+async def test_an_alert_ends_where_the_namespace_changed_hands_meanwhile(
+    bench: Bench,
+) -> None:
+    bench.shells.document = BUSY
+    await bench.watch(server(interval=10))
+    await asyncio.sleep(100)
+    kept = dict(bench.relay.kept)
+    await bench.monitor.stop()
+    bench.monitor.organize("acme", Organization("bought"))
+    await bench.monitor.start(kept)
+    await asyncio.sleep(100)
+    told = [
+        (n.alert.server.organization, n.alert.state, n.alert.ended_reason)
+        for n in bench.relay.told
+    ]
+    assert told == [
+        (ORGANIZATION, "firing", None),
+        (ORGANIZATION, "resolved", "organization_changed"),
+        ("bought", "firing", None),
+    ]
+
+
+async def test_a_late_alert_of_a_suspended_server_ends(bench: Bench) -> None:
+    bench.shells.document = BUSY
+    await bench.watch(server(interval=10))
+    await asyncio.sleep(100)
+    kept = dict(bench.relay.kept)
+    await bench.monitor.stop()
+    await bench.watch(replace(server(interval=10, suspend=True), generation=2))
+    await bench.monitor.start()
+    bench.monitor.adopt(kept)
+    assert bench.relay.told[-1].alert.ended_reason == "server_suspended"
+    assert bench.monitor.alerting() == frozenset()
+
+
+async def test_a_late_alert_of_a_server_that_is_gone_is_the_sweeps_to_find(
+    bench: Bench,
+) -> None:
+    bench.shells.document = BUSY
+    await bench.watch(server(interval=10))
+    await asyncio.sleep(100)
+    kept = dict(bench.relay.kept)
+    bench.monitor.remove(server().id)
+    bench.monitor.adopt(kept)
+    assert bench.monitor.alerting() == {server().id}
+    bench.monitor.remove(server().id)
+    assert bench.monitor.alerting() == frozenset()
+
+
+async def test_a_follower_reports_no_fleet(bench: Bench) -> None:
+    await bench.watch(server(1))
+    await bench.watch(server(2))
+    await bench.monitor.stop()
+    bench.monitor.remove(server(1).id)
+    assert bench.meter.fleet == (0, 0)

@@ -18,7 +18,7 @@ def refused() -> list[Errand]:
 
 @pytest.fixture
 def memory(refused) -> Memory:
-    return Memory(["nats", "events"], full=refused.append, limit=6)
+    return Memory(["nats", "events"], full=refused.append, limit=3)
 
 
 def record(memory: Memory, *alerts, tell=(), at=NOON, now=0.0, inhibited=False) -> bool:
@@ -174,6 +174,16 @@ def test_beyond_the_limit_no_errand_is_made(memory, refused):
     assert len(memory.take_fresh()) == 6
     assert [e.notification.alert.server.id for e in refused] == [server(3).id] * 2
     assert len(memory.active()) == 4
+
+
+def test_a_sink_that_is_full_costs_the_others_nothing(memory, refused):
+    for number in range(4):
+        record(memory, firing(number), tell=[firing(number)])
+        for errand in memory.take_fresh():
+            if errand.sink == "nats":
+                memory.end(errand, Outcome.DELIVERED, after(1))
+        write(memory)
+    assert [e.sink for e in refused] == ["events"]
 
 
 def test_no_errand_goes_before_the_state_of_its_server():

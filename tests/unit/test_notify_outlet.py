@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -8,9 +9,10 @@ from structlog.testing import capture_logs
 
 from hostwatch.model.alert import Notification, UndeliverableError
 from hostwatch.model.kept import Errand, Outcome
-from hostwatch.model.reason import TryAgainLaterError
+from hostwatch.model.reason import TryAgainLaterError, TryOthersMeanwhileError
 from hostwatch.notify.outlet import Outlet
-from world.alerts import NOON, NotifyTally, RecordingSink, firing, told
+from world.alerts import NOON, NotifyTally, RecordingSink, after, firing, resolved, told
+from world.store import server
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -22,9 +24,28 @@ def errand(number: int) -> Errand:
     return Errand(Notification(firing(number)), "nats", NOON)
 
 
+class PickySink(RecordingSink):
+    """Refuses namespaces for a while."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.full: set[str] = set()
+        self.tried: list[tuple[str, float]] = []
+
+    async def deliver(self, notification: Notification) -> None:
+        namespace = notification.alert.server.namespace
+        self.tried.append((namespace, asyncio.get_running_loop().time()))
+        if namespace in self.full:
+            raise TryOthersMeanwhileError("exceeded quota")
+        await super().deliver(notification)
+
+    def tried_at(self, namespace: str) -> list[float]:
+        return [at for tried, at in self.tried if tried == namespace]
+
+
 class Setup:
     def __init__(self) -> None:
-        self.sink = RecordingSink()
+        self.sink = PickySink()
         self.tally = NotifyTally()
         self.done: list[tuple[str, Outcome]] = []
         self.outlet = Outlet(
@@ -157,3 +178,69 @@ async def test_when_stopped_it_does_not_wait_for_a_failing_sink(setup):
     async with asyncio.timeout(0.1):
         await setup.task
     assert len(setup.outlet) == 2
+
+
+class TestANamespaceThatMustWait:
+    FULL = firing(replace(server(1), namespace="full"))
+    OTHER = firing(replace(server(2), namespace="other"))
+
+    def put(self, setup, *alerts):
+        for alert in alerts:
+            setup.outlet.put(Errand(Notification(alert), "nats", NOON))
+
+    async def test_does_not_keep_another_waiting(self, setup):
+        setup.sink.full = {"full"}
+        self.put(setup, self.FULL, self.OTHER)
+        await asyncio.sleep(0.1)
+        assert setup.sink.told == [told(self.OTHER)]
+        self.put(setup, self.FULL, resolved(self.OTHER, after(9)))
+        await asyncio.sleep(0.1)
+        assert setup.sink.told[1:] == [(self.OTHER.id, 2)]
+        assert len(setup.outlet) == 2
+
+    async def test_is_tried_at_growing_distances_of_its_own(self, setup):
+        setup.sink.full = {"full", "other"}
+        self.put(setup, self.FULL)
+        await asyncio.sleep(1)
+        self.put(setup, self.OTHER)
+        await asyncio.sleep(199)
+        assert setup.sink.tried_at("full") == [0, 2, 6, 14, 30, 62, 122, 182]
+        assert setup.sink.tried_at("other") == [1, 3, 7, 15, 31, 63, 123, 183]
+
+    async def test_is_told_all_in_order_later(self, setup):
+        setup.sink.full = {"full"}
+        end = resolved(self.FULL, after(9))
+        with capture_logs() as logs:
+            self.put(setup, self.FULL, self.OTHER, end)
+            await asyncio.sleep(3)
+            setup.sink.full = set()
+            again = firing(self.FULL.server, after(60))
+            self.put(setup, again)
+            await asyncio.sleep(4)
+        expected = [self.OTHER, self.FULL, end, again]
+        assert setup.sink.told == [told(alert) for alert in expected]
+        assert [(e["event"], e["namespace"]) for e in logs] == [
+            ("Alerts of a namespace cannot be told, they wait", "full"),
+            ("Alerts of a namespace are told again", "full"),
+        ]
+
+    async def test_waits_with_all_while_the_sink_is_away(self, setup):
+        setup.sink.full = {"full"}
+        self.put(setup, self.FULL)
+        await asyncio.sleep(1)
+        setup.sink.down = True
+        self.put(setup, self.OTHER)
+        await asyncio.sleep(30)
+        setup.sink.down = False
+        setup.sink.full = set()
+        await asyncio.sleep(60)
+        assert sorted(setup.sink.told) == sorted([told(self.FULL), told(self.OTHER)])
+
+    async def test_is_not_waited_for_when_stopped(self, setup):
+        setup.sink.full = {"full"}
+        self.put(setup, self.FULL, self.OTHER)
+        setup.outlet.stop()
+        async with asyncio.timeout(0.1):
+            await setup.task
+        assert setup.sink.told == [told(self.OTHER)]
+        assert len(setup.outlet) == 1

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 from structlog.testing import capture_logs
 
-from hostwatch.model.alert import Notification, UndeliverableError
+from hostwatch.model.alert import (
+    AlertState,
+    EndedReason,
+    Notification,
+    UndeliverableError,
+)
 from hostwatch.model.kept import Errand, Kept, Outcome, ServerAlerts
 from hostwatch.model.reason import TryAgainLaterError
 from hostwatch.notify.relay import Relay
@@ -50,11 +56,19 @@ class FakeLedger:
     async def save(self, kept: Kept) -> None:
         await self._work()
         self.saved.append(kept)
+        self._end({alert.id for alert in kept.ended})
         self.saved_at.append(asyncio.get_running_loop().time())
 
     async def load(self, sinks: Sequence[str]) -> Kept:
         await self._work()
         return self.kept
+
+    def _end(self, ended: set[str]) -> None:
+        servers = tuple(
+            replace(s, alerts=tuple(a for a in s.alerts if a.id not in ended))
+            for s in self.kept.servers
+        )
+        self.kept = replace(self.kept, servers=servers)
 
     async def _work(self) -> None:
         if self.away:
@@ -252,7 +266,7 @@ async def test_too_many_that_wait_are_given_up_and_said_once(setup):
     setup.nats.down = setup.events.down = True
     with capture_logs() as logs:
         async with setup.running(drain=0) as relay:
-            relay._memory._limit = 4
+            relay._memory._limit = 2
             fire(relay, *(firing(n) for n in range(4)))
             await asyncio.sleep(1)
     assert setup.tally.losses == {"nats": 2, "events": 2}
@@ -411,7 +425,66 @@ class TestTheStart:
         await asyncio.sleep(10)
         states = [s for kept in setup.ledger.saved for s in kept.servers]
         assert states[-1] == ServerAlerts(server(3), after(77), ())
+        assert setup.nats.told == [told(firing()), (firing(3).id, 2)]
+        assert setup.events.told == [told(firing(3)), (firing(3).id, 2)]
+        self.hears_the_end(setup)
         await relay.close()
+
+    async def test_what_was_told_before_and_is_told_anew_ends_under_its_old_id(
+        self, setup
+    ):
+        setup.ledger.kept = Kept((ServerAlerts(WEB, NOON, (firing(),)),))
+        setup.ledger.away = True
+        relay, anew, late = setup.relay(), firing(1, after(60)), []
+        await relay.open()
+        await relay.load(late.append)
+        fire(relay, anew)
+        await asyncio.sleep(1)
+        setup.now = after(77)
+        setup.ledger.away = False
+        await asyncio.sleep(10)
+        (ended,) = (a for kept in setup.ledger.saved for a in kept.ended)
+        assert setup.ledger.saved[0].ended == (ended,)
+        assert setup.ledger.saved[0].servers[0].alerts == (anew,)
+        assert setup.nats.told == setup.events.told == [told(anew), (firing().id, 2)]
+        self.hears_the_end(setup)
+        assert late == [{}]
+        await relay.close()
+
+    async def test_what_the_file_alone_knows_anew_ends_the_old_id_too(self, setup):
+        setup.ledger.kept = Kept((ServerAlerts(WEB, NOON, (firing(),)),))
+        anew = firing(1, after(60))
+        setup.file.kept = Kept((ServerAlerts(WEB, after(60), (anew,)),))
+        async with setup.running():
+            pass
+        (ended,) = setup.ledger.saved[0].ended
+        assert told(ended) == (firing().id, 2)
+        assert {e.key for e in setup.ledger.saved[0].errands} == {
+            (firing().id, 2, sink) for sink in ("nats", "events")
+        }
+
+    async def test_what_was_ended_here_is_not_ended_twice(self, setup):
+        setup.ledger.kept = Kept((ServerAlerts(WEB, NOON, (firing(),)),))
+        setup.file.kept = setup.ledger.kept
+        setup.ledger.away = True
+        relay, end = setup.relay(), resolved(firing(), after(60))
+        await relay.open()
+        await relay.load()
+        relay.record(WEB, (), (Notification(end),))
+        await asyncio.sleep(1)
+        setup.ledger.away = False
+        await asyncio.sleep(3)
+        assert setup.ledger.saved[0].ended == (end,)
+        assert setup.nats.told == [told(end)]
+        await relay.close()
+
+    def hears_the_end(self, setup: Setup) -> None:
+        for sink in (setup.nats, setup.events):
+            end = sink.notifications[-1].alert
+            assert end.state is AlertState.RESOLVED
+            assert end.ended_reason is EndedReason.SUPERSEDED
+            assert end.ended_at == after(77)
+        assert setup.ledger.outcomes[2, "nats"] is Outcome.DELIVERED
 
 
 class TestTheEnd:

@@ -4,6 +4,7 @@ import base64
 import hashlib
 import hmac
 import time
+from itertools import count
 
 import asyncssh
 import pytest
@@ -140,6 +141,7 @@ def test_a_key_of_a_kind_that_is_not_known_is_passed_over():
         f"|2|AAAA|AAAA {text_of(KEY)}",
         "-----BEGIN OPENSSH PRIVATE KEY-----",
     ],
+    ids=count(),
 )
 def test_a_line_that_cannot_be_read_is_named_by_its_number(line):
     with pytest.raises(ValueError, match="line 3 is neither"):

@@ -6,6 +6,7 @@ import subprocess
 import threading
 import time
 from dataclasses import replace
+from itertools import count
 
 import asyncssh
 import pytest
@@ -74,6 +75,7 @@ def test_windows_lines_and_space_around_a_key_do_no_harm():
         b"-----BEGIN PRIVATE KEY-----\n%%%%\n-----END PRIVATE KEY-----",
         b"-----BEGIN ENCRYPTED PRIVATE KEY-----\n\n-----END ENCRYPTED PRIVATE KEY-----",
     ],
+    ids=count(),
 )
 def test_what_is_no_private_key_is_refused_with_a_remedy(text):
     assert "is not a private key that OpenSSH can read" in refusal(credential(text))

@@ -30,16 +30,22 @@ class Fleet:
     recorded: set[ServerId] = field(default_factory=set)
     removed: list[ServerId] = field(default_factory=list)
     works: bool = True
+    alerts: set[ServerId] = field(default_factory=set)
+    started: asyncio.Event = field(default_factory=asyncio.Event)
     api_away: bool = False
     database_away: bool = False
 
     def servers(self) -> frozenset[ServerId]:
         return frozenset(self.known)
 
+    def alerting(self) -> frozenset[ServerId]:
+        return frozenset(self.alerts)
+
     def remove(self, server: ServerId) -> None:
         self.removed.append(server)
         self.known.discard(server)
         self.recorded.discard(server)
+        self.alerts.discard(server)
 
     async def list_present(self) -> set[ServerId]:
         if self.api_away:
@@ -161,3 +167,21 @@ async def test_a_watch_that_misses_a_server_for_two_minutes_is_given_up(
         await asyncio.sleep(30)
         with pytest.raises(WatchStalledError, match="1 servers"):
             await running
+
+
+async def test_a_server_that_still_alerts_and_is_gone_is_found(
+    fleet: Fleet, sweeper: Sweeper
+) -> None:
+    async with sweeping(sweeper):
+        fleet.alerts = {B}
+        await asyncio.sleep(130)
+        assert fleet.removed == [B]
+
+
+async def test_a_new_term_begins_with_a_sweep(fleet: Fleet, sweeper: Sweeper) -> None:
+    async with sweeping(sweeper):
+        fleet.recorded = {B}
+        await asyncio.sleep(1)
+        fleet.started.set()
+        await asyncio.sleep(65)
+        assert fleet.removed == [B]

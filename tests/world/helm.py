@@ -27,7 +27,7 @@ def find_binary() -> Path:
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     path = cache / "hostwatch" / name
     if not path.exists():
-        raise ComponentError(f"{path} is missing: build it with `make tools`")
+        raise ComponentError(f"{path} is missing: `make test` builds it")
     return path
 
 

@@ -154,12 +154,16 @@ class MemorySink:
 class MemoryRoster:
     known: dict[ServerId, ServerKey] = field(default_factory=dict)
     left: list[ServerId] = field(default_factory=list)
+    forgotten: list[ServerId] = field(default_factory=list)
 
     def seen(self, server: ServerKey, resource: Server) -> None:
         self.known[server.id] = server
 
     def gone(self, server: ServerId, when: datetime) -> None:
         self.left.append(server)
+
+    def forget(self, server: ServerId) -> None:
+        self.forgotten.append(server)
 
 
 @dataclass

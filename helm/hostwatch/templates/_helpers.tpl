@@ -27,6 +27,11 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 
 {{/* Namespaces whose Secrets are served by a RoleBinding of ours, as JSON. */}}
 {{- define "hostwatch.secretNamespaces" -}}
+{{- range .Values.secrets.namespaces -}}
+{{- if and $.Values.namespaces (not (has . $.Values.namespaces)) -}}
+{{- fail (printf "secrets.namespaces: %s is not among namespaces, so no server of it is watched" .) -}}
+{{- end -}}
+{{- end -}}
 {{- $namespaces := .Values.secrets.namespaces | default .Values.namespaces -}}
 {{- ternary (list) $namespaces .Values.secrets.clusterWide | uniq | toJson -}}
 {{- end -}}
@@ -74,8 +79,27 @@ valueFrom:
     key: {{ .key }}
 {{- end -}}
 
-{{/* The environment: settings that are left empty keep the operator's default. */}}
+{{/* The environment. A variable of extraEnv takes the place of ours: of two with one name
+     the API server would refuse the second. */}}
 {{- define "hostwatch.env" -}}
+{{- $extra := dict -}}
+{{- range .Values.extraEnv -}}
+{{- if hasKey $extra .name -}}
+{{- fail (printf "extraEnv: %s is there twice" .name) -}}
+{{- end -}}
+{{- $_ := set $extra .name true -}}
+{{- end -}}
+{{- $env := list -}}
+{{- range include "hostwatch.ownEnv" . | fromYamlArray -}}
+{{- if not (hasKey $extra .name) -}}
+{{- $env = append $env . -}}
+{{- end -}}
+{{- end -}}
+{{- concat $env .Values.extraEnv | toYaml -}}
+{{- end -}}
+
+{{/* Our variables: settings that are left empty keep the operator's default. */}}
+{{- define "hostwatch.ownEnv" -}}
 - name: HOSTWATCH_INSTANCE
   value: {{ include "hostwatch.fullname" . }}
 - name: HOSTWATCH_IDENTITY
@@ -139,7 +163,4 @@ valueFrom:
 # asyncssh looks for a user name, and user 65532 has none.
 - name: USER
   value: hostwatch
-{{- with .Values.extraEnv }}
-{{ toYaml . }}
-{{- end }}
 {{- end -}}

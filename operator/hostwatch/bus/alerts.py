@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from http import HTTPStatus
 from math import inf
 from typing import TYPE_CHECKING
 
@@ -19,12 +20,16 @@ from hostwatch.bus.jetstream import (
 )
 from hostwatch.bus.messages import alert_message
 from hostwatch.model.alert import UndeliverableError
-from hostwatch.model.reason import TryAgainLaterError
+from hostwatch.model.reason import TryAgainLaterError, TryOthersMeanwhileError
 
 if TYPE_CHECKING:
     from hostwatch.bus.meter import AlertMeter
     from hostwatch.model.alert import Notification
     from hostwatch.settings import NatsSettings
+
+
+_NOT_THERE = (HTTPStatus.NOT_FOUND, HTTPStatus.SERVICE_UNAVAILABLE)
+"""Answers about the stream or JetStream itself, not about one consumer."""
 
 
 class AlertPublisher:
@@ -60,8 +65,9 @@ class AlertPublisher:
     async def deliver(self, notification: Notification) -> None:
         """Return once the stream has it, by this call or an earlier one.
 
-        Raises `TryAgainLaterError`, or `UndeliverableError` for one that no stream
-        would take.
+        Raises `TryAgainLaterError`, `TryOthersMeanwhileError` where it is the
+        organization's consumer that cannot be made, or `UndeliverableError` for one
+        that no stream would take.
         """
         alert, stream = notification.alert, None
         try:
@@ -70,7 +76,7 @@ class AlertPublisher:
             raise UndeliverableError(str(error)) from None
         try:
             stream = await self._ready()
-            await stream.admit(alert.server.organization)
+            await self._admit(stream, alert.server.organization)
             await stream.store(message)
         except MessageRefusedError as error:
             raise UndeliverableError(str(error)) from None
@@ -79,6 +85,20 @@ class AlertPublisher:
             await self._failed(stream, trouble)
             raise TryAgainLaterError(trouble.detail) from error
         self._trouble = None
+
+    async def _admit(self, stream: AlertStream, organization: str) -> None:
+        """Make the organization's consumer; what fails for it alone is told apart.
+
+        That JetStream or the stream is gone concerns all, as does a lost connection.
+        """
+        try:
+            await stream.admit(organization)
+        except (JetStreamError, OSError) as error:
+            if not stream.connection.is_up or _concerns_all(error):
+                raise
+            trouble = _trouble_of(error)
+            self._meter.alert_failed(trouble.kind)
+            raise TryOthersMeanwhileError(trouble.detail) from error
 
     async def _ready(self) -> AlertStream:
         """Return the stream, connected and prepared."""
@@ -126,6 +146,12 @@ class AlertPublisher:
         if self._stream is stream:
             self._stream = None
         await stream.connection.close()
+
+
+def _concerns_all(error: Exception) -> bool:
+    if not isinstance(error, JetStreamError):
+        return False
+    return error.trouble.kind == "jetstream" or error.code in _NOT_THERE
 
 
 def _trouble_of(error: Exception) -> Trouble:

@@ -106,7 +106,7 @@ def collect(
         every=every,
     )
     if problem := choice.problem():
-        raise fail(f"error: {problem}", EXIT_FAILED)
+        raise fail(f"error: {problem}", EXIT_SETTING)
     client = KubeClient(
         meter=Unmetered(), login=Login(kubeconfig=kubeconfig, context=context)
     )

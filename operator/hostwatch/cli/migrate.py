@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 def migrate() -> None:
     """Bring the database's tables up to date, and print what was applied.
 
-    HOSTWATCH_POSTGRES_MAINTENANCE_DSN, else HOSTWATCH_POSTGRES_DSN, names the
-    database. Exit codes: 0 it is up to date, 2 a bad setting, 3 a refused, absent or
-    newer database.
+    HOSTWATCH_POSTGRES_DSN is needed; HOSTWATCH_POSTGRES_MAINTENANCE_DSN, where it is
+    set, names the login to use instead. Exit codes: 0 it is up to date, 2 a bad
+    setting, 3 a refused, absent or newer database.
     """
     run(_migrate)
 

@@ -17,9 +17,10 @@ if TYPE_CHECKING:
 def prune() -> None:
     """Drop the days of samples older than HOSTWATCH_RETENTION_DAYS, and print them.
 
-    HOSTWATCH_POSTGRES_MAINTENANCE_DSN, else HOSTWATCH_POSTGRES_DSN, names the
-    database. Exit codes: 0 nothing old is left, 2 a bad setting, 3 a refused or
-    absent database, or a reader in the way: the next run goes on from there.
+    HOSTWATCH_POSTGRES_DSN is needed; HOSTWATCH_POSTGRES_MAINTENANCE_DSN, where it is
+    set, names the login to use instead. Exit codes: 0 nothing old is left, 2 a bad
+    setting, 3 a refused or absent database, or a reader in the way: the next run goes
+    on from there.
     """
     run(_prune)
 

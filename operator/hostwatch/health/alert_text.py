@@ -40,6 +40,7 @@ _ENDED = {
     EndedReason.LABEL_GONE: "{} is no longer mounted",
     EndedReason.EXCLUDED: "{} is excluded now",
     EndedReason.NEVER: "{} raises no alerts any more",
+    EndedReason.SUPERSEDED: "Lost sight of while the database was away",
     EndedReason.CLEARED: "The condition cleared",
 }
 

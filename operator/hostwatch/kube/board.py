@@ -14,11 +14,13 @@ from hostwatch.kube.budget import TokenBucket
 from hostwatch.kube.client import ApiAwayError, ApiRefusedError
 from hostwatch.kube.names import FIELD_MANAGER, server_path
 from hostwatch.kube.observed import Observed, observed_of, shown_of
-from hostwatch.kube.status import patch_of
+from hostwatch.kube.status import is_overtaken, patch_of
 from hostwatch.kube.waiting import Job, Urgency, Waiting
 from hostwatch.model.sample import Shown
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from hostwatch.kube.client import KubeClient
     from hostwatch.kube.meter import KubeMeter
     from hostwatch.model.sample import ServerState
@@ -54,8 +56,12 @@ class StatusWriter:
         self._refused: set[ServerId] = set()
         self._log = structlog.get_logger(component="status")
 
-    async def open(self) -> None:
-        """Start writing."""
+    async def open(self, may_write: Callable[[], bool] = lambda: True) -> None:
+        """Start writing; ``may_write`` is asked before each write.
+
+        Where it says no the state is given up: another replica may know better.
+        """
+        self._may_write = may_write
         self._bucket = TokenBucket(self._rate, _now())
         self._turn = asyncio.Lock()
         self._wake = asyncio.Event()
@@ -176,8 +182,10 @@ class StatusWriter:
                 # The name may belong to another resource by now.
                 if observed.id != job.state.server.id:
                     return "gone"
+                if is_overtaken(job.state, observed):
+                    return "unchanged"
                 patch = patch_of(job.state, observed, self._client.clock.now())
-                if patch is None:
+                if patch is None or not self._may_write():
                     return "unchanged"
                 body = await self._client.patch(
                     f"{path}/status", patch, query={"fieldManager": FIELD_MANAGER}

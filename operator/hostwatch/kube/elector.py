@@ -128,8 +128,8 @@ class Elector:
         """Compete for ever, and run ``lead`` whenever the Lease is ours.
 
         Ends as ``lead`` ends by itself, with its exception. Before this ends, and
-        when it is cancelled, the work is stopped and then the Lease released; a
-        second cancellation leaves the Lease to its duration.
+        when it is cancelled, the work is stopped and then the Lease released. No
+        cancellation shortens the stop, only that of the release.
         """
         try:
             while await self._hold(await self._acquire(), lead):
@@ -184,9 +184,13 @@ class Elector:
         try:
             lost = await self._keep(term, work)
         finally:
-            await self._stop(work, term)
-            term.end()
-            self._meter.leading(False)  # noqa: FBT003 - the value of a gauge
+            try:
+                await _to_its_end(
+                    self._stop(work, term), name=f"end of {work.get_name()}"
+                )
+            finally:
+                term.end()
+                self._meter.leading(False)  # noqa: FBT003 - the value of a gauge
         if not lost or not work.cancelled():
             work.result()
         return lost
@@ -232,7 +236,7 @@ class Elector:
         """Cancel the work and wait for its end, which must come before the Lease's."""
         if work.done():
             return
-        # Should we be cancelled meanwhile, there must be no release.
+        # Should the loop itself end meanwhile, there must be no release.
         mine, self._mine = self._mine, None
         work.cancel()
         left = term.left() + self._duration - self._deadline
@@ -333,6 +337,20 @@ class Elector:
 
 async def _work(lead: Callable[[Term], Awaitable[None]], term: Term) -> None:
     await lead(term)
+
+
+async def _to_its_end(ending: Coroutine[None, None, None], *, name: str) -> None:
+    """Await it whatever comes; a cancellation meanwhile is raised when it is over."""
+    task = asyncio.create_task(ending, name=name)
+    cancelled: asyncio.CancelledError | None = None
+    while not task.done():
+        try:
+            await asyncio.wait({task})
+        except asyncio.CancelledError as error:
+            cancelled = error
+    task.result()
+    if cancelled is not None:
+        raise cancelled
 
 
 def _busy() -> ApiAwayError:

@@ -17,7 +17,7 @@ from hostwatch.model.alert import (
     EndedReason,
     UndeliverableError,
 )
-from hostwatch.model.reason import TryAgainLaterError
+from hostwatch.model.reason import TryAgainLaterError, TryOthersMeanwhileError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -50,8 +50,14 @@ _ENDED: Mapping[EndedReason | None, str] = {
     EndedReason.LABEL_GONE: "{rule} has ended: {label} is no longer there",
     EndedReason.SERVER_DELETED: "{rule} has ended: the resource is deleted",
     EndedReason.SERVER_SUSPENDED: "{rule} has ended: the server is suspended",
+    EndedReason.ORGANIZATION_CHANGED: (
+        "{rule} has ended: the server belongs to another organization now"
+    ),
     EndedReason.NEVER: "{rule} has ended: this alert is switched off",
     EndedReason.EXCLUDED: "{rule} has ended: {label} is excluded",
+    EndedReason.SUPERSEDED: (
+        "{rule} has ended: the operator lost sight of it while the database was away"
+    ),
 }
 
 
@@ -87,10 +93,13 @@ class EventSink:
                 self._refused(alert, error)
 
     def _refused(self, alert: Alert, error: ApiRefusedError) -> None:
-        """Raise what must happen next; a right or a quota may be granted later."""
+        """Raise what must happen next; a right or a quota may be granted later.
+
+        Both are a namespace's own matter.
+        """
         forbidden = error.status in (HTTPStatus.FORBIDDEN, HTTPStatus.CONFLICT)
         if forbidden and "being terminated" not in error.detail:
-            raise TryAgainLaterError(f"the API server says: {error}") from error
+            raise TryOthersMeanwhileError(f"the API server says: {error}") from error
         self._log.warning(
             "An alert cannot be told as an Event",
             rule=alert.rule,

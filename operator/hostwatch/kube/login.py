@@ -72,6 +72,9 @@ class Login:
         if path is None and self._context is None and in_pod:
             self._read_service_account(configuration)
         else:
+            if path:
+                source = "the command line" if self._kubeconfig else "KUBECONFIG"
+                _require_one(path, source)
             await self._read_kubeconfig(configuration, path or _home())
 
     def _read_service_account(self, configuration: Configuration) -> None:
@@ -92,6 +95,16 @@ class Login:
         )
         context = loader.current_context.get("context") or {}
         self._namespace = str(context.get("namespace") or "default")
+
+
+def _require_one(paths: str, source: str) -> None:
+    """Refuse a list as KUBECONFIG holds it if no file of it is there.
+
+    The library passes over missing files and then complains of an empty configuration.
+    """
+    named = filter(None, paths.split(os.pathsep))
+    if not any(Path(path).expanduser().exists() for path in named):
+        raise ConfigException(f"{source} names {paths}, which is not there")
 
 
 def _home() -> str:

@@ -62,6 +62,20 @@ def patch_of(state: ServerState, observed: Observed, now: datetime) -> Patch | N
     }
 
 
+def is_overtaken(state: ServerState, observed: Observed) -> bool:
+    """Tell whether the status speaks of a later attempt than the state, in seconds.
+
+    So it does when another replica wrote since; not before it knows our generation.
+    """
+    shown, known = observed.last_attempt, state.last_attempt
+    return (
+        shown is not None
+        and known is not None
+        and shown.replace(microsecond=0) > known.replace(microsecond=0)
+        and state.generation <= observed.generation
+    )
+
+
 def newest_of(older: ServerState, newer: ServerState) -> ServerState:
     """Return the newer state, with what only the older one, never written, has."""
     return replace(

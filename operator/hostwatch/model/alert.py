@@ -48,6 +48,7 @@ class EndedReason(StrEnum):
     ORGANIZATION_CHANGED = "organization_changed"
     NEVER = "never"
     EXCLUDED = "excluded"
+    SUPERSEDED = "superseded"
 
 
 @dataclass(frozen=True, slots=True)

@@ -65,3 +65,7 @@ class TryAgainLaterError(Exception):
     Says nothing about the server: the collection is given up without a sample, and
     its health stays what it was.
     """
+
+
+class TryOthersMeanwhileError(TryAgainLaterError):
+    """The service answers, but does not do it for this namespace or organization."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from hostwatch.health.alerts import Observation, advance, end_all
-from hostwatch.model.alert import AlertState
+from hostwatch.model.alert import AlertState, EndedReason
 from hostwatch.probes.globs import compile_globs
 
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from hostwatch.health.alerts import Advance
-    from hostwatch.model.alert import Alert, EndedReason, Notification
+    from hostwatch.model.alert import Alert, Notification
     from hostwatch.model.sample import Failure, Sample
     from hostwatch.model.server import ServerId, ServerKey, ServerSpec
     from hostwatch.monitor.ports import AlertRelay
@@ -53,6 +53,7 @@ class AlertDesk:
 
         ``failures`` counts those running, this one included.
         """
+        self._hand_over(sample)
         known = self._alerts.get(sample.server.id, ())
         seen = Observation(
             server=sample.server,
@@ -66,11 +67,25 @@ class AlertDesk:
         )
         self._take(sample.server, known, advance(known, seen))
 
+    def holders(self) -> frozenset[ServerId]:
+        """Return the servers with an alert, whether or not they still exist."""
+        return frozenset(self._alerts)
+
     def end(self, server: ServerId, why: EndedReason, at: datetime) -> None:
         """End whatever a server alerts for: nothing will be heard of it any more."""
         known = self._alerts.get(server, ())
         if known:
             self._take(known[0].server, known, end_all(known, at, why))
+
+    def _hand_over(self, sample: Sample) -> None:
+        """End what a former organization was told; the new one starts from nothing.
+
+        The namespace may have changed hands while nobody worked.
+        """
+        known = self._alerts.get(sample.server.id, ())
+        if known and known[0].server != sample.server:
+            why = EndedReason.ORGANIZATION_CHANGED
+            self.end(sample.server.id, why, sample.collected_at)
 
     def _take(self, server: ServerKey, known: tuple[Alert, ...], now: Advance) -> None:
         if now.alerts:

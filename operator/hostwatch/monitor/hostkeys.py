@@ -76,6 +76,10 @@ class HostKeys:
         self._known[server.id] = pin
         return pin
 
+    def clear(self) -> None:
+        """Forget every pin in memory: another replica may have stored others."""
+        self._known.clear()
+
     def forget(self, server: ServerId) -> None:
         """Drop a server from memory; what is stored stays."""
         self._known.pop(server, None)

@@ -73,6 +73,8 @@ class Monitor:
         self._log = structlog.get_logger(component="monitor")
         self._journal = Journal(self._log)
         self._watches: dict[ServerId, Watch] = {}
+        self.started = asyncio.Event()
+        """Set when a term begins: whoever compares anew begins at once."""
         self._suspended: set[ServerId] = set()
         self._organizations: dict[str, Organization | None] = {}
         self._slots = Schedule(self._slot_due)
@@ -119,16 +121,19 @@ class Monitor:
         """Forget a server: its resource is gone."""
         watch = self._watches.pop(server, None)
         self._board.drop(server)
-        if self._tasks:
+        self._suspended.discard(server)
+        if self.works:
             self._alerts.end(server, EndedReason.SERVER_DELETED, self._clock.now())
             self._roster.gone(server, self._clock.now())
+        self._roster.forget(server)
         if watch is None:
             return
         self._rest(watch)
-        self._count(watch)
+        self._host_keys.forget(server)
         if watch.key is not None:
-            self._host_keys.forget(server)
             self._meter.gone(watch.key)
+        if self.works:
+            self._count(watch)
 
     # The work
 
@@ -146,6 +151,8 @@ class Monitor:
         forgotten: another replica may have worked since, and the status has its word.
         """
         self._alerts.restore(alerts)
+        self._host_keys.clear()
+        self.started.set()
         self._tasks = [
             asyncio.create_task(self._slots.run(), name="slots"),
             asyncio.create_task(self._forced.run(), name="forced runs"),
@@ -157,6 +164,15 @@ class Monitor:
     def adopt(self, alerts: Mapping[ServerId, tuple[Alert, ...]]) -> None:
         """Take alerts of the last term that were found out after `start`."""
         self._alerts.adopt(alerts)
+        for server in alerts:
+            watch = self._watches.get(server)
+            if watch is not None and _is_suspended(watch):
+                why = EndedReason.SERVER_SUSPENDED
+                self._alerts.end(server, why, self._clock.now())
+
+    def alerting(self) -> frozenset[ServerId]:
+        """Return who alerts; those that are gone are the sweep's to find."""
+        return self._alerts.holders()
 
     async def stop(self) -> None:
         """End the work: nothing is collected, stored or shown when this returns."""
@@ -371,9 +387,13 @@ class Monitor:
 
     def _count(self, watch: Watch) -> None:
         """Keep the number of servers up to date, at no cost that grows with it."""
-        spec, server = watch.server.spec, watch.server.id
-        if spec is not None and spec.suspend and server in self._watches:
+        server = watch.server.id
+        if _is_suspended(watch) and server in self._watches:
             self._suspended.add(server)
         else:
             self._suspended.discard(server)
         self._meter.watching(len(self._watches), len(self._suspended))
+
+
+def _is_suspended(watch: Watch) -> bool:
+    return watch.server.spec is not None and watch.server.spec.suspend

@@ -103,6 +103,10 @@ class Roster(Protocol):
         """Note that the resource was deleted."""
         ...
 
+    def forget(self, server: ServerId) -> None:
+        """Drop what is remembered of a server; in any role, and nothing is written."""
+        ...
+
 
 class Urgency(IntEnum):
     """Which status writes go first when the budget is short; lower is sooner."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import structlog
@@ -88,8 +89,11 @@ class Sweeper:
         the API server for its resources a moment too early.
         """
         while True:
+            self._monitor.started.clear()
             pause = await self._once()
-            await asyncio.sleep(pause)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(pause):
+                    await self._monitor.started.wait()
 
     async def _once(self) -> float:
         """Sweep, and return the seconds until the next time."""
@@ -123,6 +127,7 @@ class Sweeper:
         self, known: AbstractSet[ServerId], present: AbstractSet[ServerId]
     ) -> None:
         if self._monitor.works:
+            known |= self._monitor.alerting()
             try:
                 known |= await self._recorded()
             except TryAgainLaterError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 from math import inf
 from typing import TYPE_CHECKING
@@ -28,7 +29,7 @@ class Memory:
 
     ``now`` is seconds on any steady clock. A server's newer state takes the place of
     one that waits, so only errands can pile up: ``full`` is told of those beyond
-    ``limit``, which are not made.
+    ``limit`` of one sink, which are not made.
     """
 
     def __init__(
@@ -48,6 +49,7 @@ class Memory:
         self._servers: dict[ServerId, ServerAlerts] = {}
         self._ended: dict[str, Alert] = {}
         self._errands: dict[ErrandKey, Errand] = {}
+        self._errands_of: Counter[str] = Counter()
         self._fresh: list[Errand] = []
         self._due: dict[ServerId, float] = {}
         self._written_at: dict[ServerId, float] = {}
@@ -87,6 +89,27 @@ class Memory:
         self._due[server.id] = min(due, self._due.get(server.id, inf))
         return news
 
+    def lacks(self, state: ServerAlerts) -> list[Alert]:
+        """Return what fires there and was neither taken nor ended here."""
+        here = self._servers.get(state.server.id)
+        known = {a.id for a in here.alerts} if here is not None else set()
+        return [
+            alert
+            for alert in state.alerts
+            if alert.state is AlertState.FIRING
+            and alert.id not in known
+            and alert.id not in self._ended
+        ]
+
+    def state_of(self, server: ServerId) -> ServerAlerts | None:
+        """Return what is known of a server, None where that is nothing."""
+        return self._servers.get(server)
+
+    def tell(self, notifications: Iterable[Notification], *, at: datetime) -> None:
+        """Take notifications alone: of alerts that no state of a server has."""
+        for notification in notifications:
+            self._note(notification, at)
+
     def adopt(self, kept: Kept, *, written: bool, now: float) -> None:
         """Take what was kept; ``written`` tells that it comes from the ledger itself.
 
@@ -99,6 +122,7 @@ class Memory:
             self._ended[alert.id] = alert
         errands = [e for e in kept.errands if e.key not in self._errands]
         self._errands.update((e.key, e) for e in errands)
+        self._errands_of.update(e.sink for e in errands)
         self._unwritten.update((e.key, None) for e in errands)
         self._fresh += sorted(filter(self._is_for_us, errands), key=_age)
         if written:
@@ -159,6 +183,7 @@ class Memory:
                 self._unwritten.pop(errand.key, None)
                 if not self._is_for_us(errand):
                     del self._errands[errand.key]
+                    self._errands_of[errand.sink] -= 1
 
     def _note(self, notification: Notification, at: datetime) -> None:
         alert = notification.alert
@@ -169,10 +194,11 @@ class Memory:
             errand = Errand(notification, sink, at, outcome)
             if errand.key in self._errands:
                 continue
-            if len(self._errands) >= self._limit:
+            if self._errands_of[sink] >= self._limit:
                 self._full(errand)
                 continue
             self._errands[errand.key] = errand
+            self._errands_of[sink] += 1
             self._unwritten[errand.key] = None
             if outcome is Outcome.WAITING:
                 self._fresh.append(errand)

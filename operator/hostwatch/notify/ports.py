@@ -22,8 +22,9 @@ class Sink(Protocol):
     async def deliver(self, notification: Notification) -> None:
         """Return once it was told; the same one may come again.
 
-        Raises `TryAgainLaterError`, or `UndeliverableError` where trying again would
-        not help.
+        Raises `TryAgainLaterError`, `TryOthersMeanwhileError` where only this server's
+        namespace or organization must wait, or `UndeliverableError` where trying again
+        would not help.
         """
         ...
 

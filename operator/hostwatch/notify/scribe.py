@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from hostwatch.health.alerts import end_all
+from hostwatch.model.alert import EndedReason
 from hostwatch.model.kept import Kept
 from hostwatch.model.reason import TryAgainLaterError
 
@@ -16,8 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
     from datetime import datetime
 
-    from hostwatch.model.alert import Alert
-    from hostwatch.model.kept import Errand
+    from hostwatch.model.alert import Alert, Notification
+    from hostwatch.model.kept import Errand, ServerAlerts
     from hostwatch.model.server import ServerId
     from hostwatch.notify.memory import Memory
     from hostwatch.notify.ports import Ledger
@@ -63,6 +65,8 @@ class Scribe:
         self._failures = 0
         # Servers that went on without what the ledger has of them; None: it was read.
         self._advanced: set[ServerId] | None = None
+        # What the ledger had of servers not written since; None: it was not read.
+        self._before: dict[ServerId, ServerAlerts] | None = None
         self._late: Callable[[Active], None] | None = None
 
     async def merge(self, late: Callable[[Active], None] | None) -> None:
@@ -75,6 +79,7 @@ class Scribe:
                 await self._merge()
         except TimeoutError:
             self._away, self._advanced, self._late = True, set(), late
+            self._before = None
             self._log.warning("The database is away: its alerts are taken up later")
 
     def recorded(self, server: ServerId) -> None:
@@ -95,7 +100,7 @@ class Scribe:
         """Write for ever, until `stop`."""
         while True:
             stopping = self._stopping.is_set()
-            batch = self._memory.next_batch(inf if stopping else _now())
+            batch = self._next_batch(inf if stopping else _now())
             if batch or self._advanced is not None:
                 if not await self._try(batch) and stopping:
                     return
@@ -116,24 +121,66 @@ class Scribe:
     async def _merge(self) -> None:
         while True:
             try:
-                while batch := self._memory.next_batch():
-                    await self._ledger.save(batch)
-                    self._memory.written(batch, _now())
+                self._before = _by_server(await self._ledger.load(self._sinks))
+                while batch := self._next_batch(inf):
+                    await self._write(batch)
                 kept = await self._ledger.load(self._sinks)
             except TryAgainLaterError as error:
                 self._log.debug("The database has no alerts yet", cause=str(error))
                 await asyncio.sleep(_PAUSES[0])
             else:
+                self._before = None
                 self._memory.clear()
                 self._memory.adopt(kept, written=True, now=_now())
                 return
 
+    def _next_batch(self, until: float) -> Kept:
+        """Return what to write; nothing before the ledger was read at the start."""
+        if self._before is not None:
+            self._end_lost(self._before)
+        elif self._advanced is not None:
+            return Kept()
+        return self._memory.next_batch(until)
+
+    def _end_lost(self, before: dict[ServerId, ServerAlerts]) -> None:
+        """Tell the end of what a write would end in the ledger without a word.
+
+        Another replica told of it, and this one, which could not know, goes on
+        without it or told of the same anew under another id.
+        """
+        for server, theirs in before.items():
+            ours = self._memory.state_of(server)
+            if ours is None:
+                continue
+            if server in (self._advanced or ()) or ours.as_of >= theirs.as_of:
+                self._memory.tell(self._ends(theirs), at=self._clock())
+
+    def _ends(self, state: ServerAlerts) -> list[Notification]:
+        lost, at = self._memory.lacks(state), self._clock()
+        ends = (end_all((alert,), at, EndedReason.SUPERSEDED) for alert in lost)
+        return [notification for end in ends for notification in end.notifications]
+
+    async def _write(self, batch: Kept) -> None:
+        await self._ledger.save(batch)
+        self._memory.written(batch, _now())
+        if self._before is not None:
+            for state in batch.servers:
+                self._before.pop(state.server.id, None)
+
     async def _try(self, batch: Kept) -> bool:
-        """Write a batch, or where there is none read what was not read at the start."""
+        """Write a batch, or where there is none read what was not read at the start.
+
+        That is read twice: before anything is written, and as the ledger merged it.
+        """
         try:
             if batch:
-                await self._ledger.save(batch)
-                self._memory.written(batch, _now())
+                await self._write(batch)
+            elif self._before is None:
+                kept = await self._ledger.load(self._sinks)
+                self._before = _by_server(kept)
+                # A beginning that waits there must be told before its end.
+                errands = Kept(errands=kept.errands)
+                self._memory.adopt(errands, written=True, now=_now())
             else:
                 self._take_late(await self._ledger.load(self._sinks))
         except TryAgainLaterError as error:
@@ -150,14 +197,18 @@ class Scribe:
     def _take_late(self, kept: Kept) -> None:
         """Replace what is known of servers that did not go on; end what others left."""
         advanced, self._advanced = self._advanced or set(), None
+        self._before = None
         known = {s.server.id for s in self._memory.everything().servers}
         stale, left = known - advanced, advanced - known
         current = tuple(s for s in kept.servers if s.server.id not in advanced)
         self._memory.forget(stale)
         self._memory.adopt(Kept(current, (), kept.errands), written=True, now=_now())
+        at = self._clock()
         for state in kept.servers:
+            if state.server.id in advanced:
+                self._memory.tell(self._ends(state), at=at)
             if state.server.id in left:
-                self._memory.record(state.server, (), (), at=self._clock(), now=_now())
+                self._memory.record(state.server, (), (), at=at, now=_now())
         if self._late is not None:
             alerts: Active = dict.fromkeys(stale, ())
             self._late(alerts | {s.server.id: s.alerts for s in current})
@@ -173,6 +224,10 @@ class Scribe:
         self._away = away
         async with self._progress:
             self._progress.notify_all()
+
+
+def _by_server(kept: Kept) -> dict[ServerId, ServerAlerts]:
+    return {state.server.id: state for state in kept.servers}
 
 
 def _now() -> float:

@@ -68,29 +68,29 @@ class Delivery(Generic[_T]):
         return sum(len(part) for part in self._parts)
 
     def abandon(self) -> list[_T]:
-        """Drop and return what a cancelled or failed delivery has left."""
+        """Drop and return what is left; one under way ends after this insert."""
         left, self._parts = [row for part in self._parts for row in part], []
         return left
 
     async def deliver(self, rows: Sequence[_T]) -> list[tuple[_T, BadRowsError]]:
         """Store all rows but those returned, which the database refuses."""
         refused = []
-        self._parts = [rows]
-        while self._parts:
-            part = self._parts[-1]
+        parts = self._parts = [rows]
+        while parts and parts is self._parts:
+            part = parts[-1]
             try:
                 await self._insert(part)
             except BadRowsError as error:
-                self._parts.pop()
+                parts.pop()
                 if len(part) == 1:
                     refused.append((part[0], error))
                 half = len(part) // 2
-                self._parts += [p for p in (part[half:], part[:half]) if len(part) > 1]
+                parts += [p for p in (part[half:], part[:half]) if len(part) > 1]
             except StoreError as error:
                 self._outage.goes_on(error)
                 await asyncio.sleep(self._backoff.next_delay())
             else:
-                self._parts.pop()
+                parts.pop()
                 self._outage.is_over()
                 self._backoff.reset()
         return refused

@@ -46,7 +46,11 @@ ON CONFLICT (server_id) DO UPDATE SET
     name = excluded.name, host = coalesce(excluded.host, s.host),
     labels = excluded.labels, last_seen = greatest(s.last_seen, excluded.last_seen),
     deleted_at = excluded.deleted_at
+WHERE excluded.last_seen >= greatest(s.last_seen, s.deleted_at)
+    OR s.last_seen = s.host_key_pinned_at
 """
+"""What is older than the row is another replica's to correct, and is not written; but a
+row that only a pin has made says nothing yet. ``greatest`` passes over nulls."""
 
 _DELETE = b"""
 UPDATE hostwatch.servers AS s SET deleted_at = t.deleted_at
@@ -80,7 +84,7 @@ class ServerRoster:
     """Keeps ``servers`` in step with the resources of one cluster.
 
     What changes a server twice before it is written is written once. An unchanged
-    server is written once an hour, for its last_seen. ``forget`` is told who is gone.
+    server is written once an hour, for its last_seen. ``forget`` hears who is gone.
     """
 
     def __init__(
@@ -122,13 +126,26 @@ class ServerRoster:
 
     def gone(self, server: ServerId, when: datetime) -> None:
         """Note that the resource was deleted."""
-        self._told.pop(server, None)
-        self._forget(server)
+        self.forget(server)
         waiting = self._waiting.get(server)
         if isinstance(waiting, _Entry):
             self._wait(server, replace(waiting, deleted_at=when))
         else:
             self._wait(server, when)
+
+    def forget(self, server: ServerId) -> None:
+        """Drop what is remembered of a server; what waits is written still."""
+        self._told.pop(server, None)
+        self._forget(server)
+
+    def forget_all(self) -> None:
+        """Drop what was told and what waits: from now on another may write.
+
+        What is `seen` later is written again, since the other may have changed it.
+        """
+        self._told.clear()
+        self._waiting.clear()
+        self._delivery.abandon()
 
     async def known(
         self, cluster_id: str, namespaces: Collection[str] = ()
@@ -175,15 +192,23 @@ class ServerRoster:
         self._some.set()
 
     async def _next_batch(self) -> list[tuple[ServerId, _Entry | datetime]]:
-        await self._some.wait()
-        if not self._stop.is_set():
-            await asyncio.sleep(_LINGER)
+        """Wait for entries; none only means the end."""
+        await self._linger()
+        while not self._waiting and not self._stop.is_set():
+            # All were forgotten meanwhile.
+            self._some.clear()
+            await self._linger()
         # In the order of the key: two replicas then lock rows in the same order.
         chosen = sorted(self._waiting)[:_BATCH]
         batch = [(server, self._waiting.pop(server)) for server in chosen]
         if not self._waiting and not self._stop.is_set():
             self._some.clear()
         return batch
+
+    async def _linger(self) -> None:
+        await self._some.wait()
+        if not self._stop.is_set():
+            await asyncio.sleep(_LINGER)
 
     async def _write(
         self, entries: Sequence[tuple[ServerId, _Entry | datetime]]
