@@ -9,6 +9,7 @@ import os
 import secrets
 import ssl
 import subprocess
+import time
 import urllib.request
 from contextlib import ExitStack
 from pathlib import Path
@@ -137,10 +138,15 @@ class ControlPlane:
     def install_crd(self) -> None:
         """Install the MonitoredServer resource and wait until it is served."""
         self.kubectl("apply", "--server-side", "-f", _CRD)
-        self.kubectl(
-            *("wait", "--for=condition=Established", f"crd/{_CRD_NAME}"),
-            "--timeout=60s",
-        )
+        deadline = time.monotonic() + 60
+        # kubectl wait fails on a resource that has no conditions at all yet.
+        while "True" not in self.kubectl(
+            *("get", "crd", _CRD_NAME, "-o"),
+            'jsonpath={.status.conditions[?(@.type=="Established")].status}',
+        ):
+            if time.monotonic() > deadline:
+                raise ComponentError(f"{_CRD_NAME} was not served in time")
+            time.sleep(0.1)
 
     def token(self, namespace: str, service_account: str) -> str:
         """Return a token of a ServiceAccount, good for one hour."""
