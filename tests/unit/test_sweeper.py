@@ -185,3 +185,16 @@ async def test_a_new_term_begins_with_a_sweep(fleet: Fleet, sweeper: Sweeper) ->
         fleet.started.set()
         await asyncio.sleep(65)
         assert fleet.removed == [B]
+
+
+async def test_an_outage_is_not_held_against_the_watch(
+    fleet: Fleet, sweeper: Sweeper
+) -> None:
+    async with sweeping(sweeper) as running:
+        fleet.known, fleet.present = {A}, {A, B}
+        await asyncio.sleep(70)
+        fleet.api_away = True
+        await asyncio.sleep(300)
+        fleet.api_away = False
+        await asyncio.sleep(60)
+        assert not running.done()

@@ -103,6 +103,7 @@ class Sweeper:
             if not self._trouble:
                 self._log.warning("The servers cannot be listed", why=str(error))
             self._trouble = "the Kubernetes API does not answer"
+            self._missed = {}  # the watch had no chance either
             return _RETRY if self._synced else _UNTIL_SYNCED
         if self._trouble and self._synced:
             self._log.info("The servers can be listed again")
