@@ -53,9 +53,8 @@ def _credential(name: str, members: Mapping[str, bytes], *, version: str) -> Cre
     key, password = members.get("ssh-privatekey"), members.get("password")
     if (key is None) == (password is None):
         raise _invalid(name, "must have either ssh-privatekey or password")
-    known_hosts = None
-    if "known_hosts" in members:
-        known_hosts = _text(name, "known_hosts", members["known_hosts"])
+    hosts = members.get("known_hosts")
+    known_hosts = _text(name, "known_hosts", hosts) if hosts is not None else None
     if password is not None:
         return Credential(
             version=version,
