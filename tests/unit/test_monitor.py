@@ -127,6 +127,20 @@ async def test_a_slot_is_skipped_and_counted_while_the_last_collection_runs(
     assert bench.shells.most_asking == 1
 
 
+async def test_a_slot_that_comes_a_moment_early_is_not_taken_twice(
+    bench: Bench,
+) -> None:
+    await bench.watch(server(interval=5))
+    bench.shells.delay = 0.01
+    grid = Grid.of(server().id, 5)
+    slot = bench.clock.monotonic_of(grid.after(bench.clock.epoch()))
+    await asyncio.sleep(slot - bench.clock.monotonic() - 0.0005)
+    bench.monitor._slot_due(server().id, slot)
+    await asyncio.sleep(4)
+    assert bench.meter.slots_skipped == 0
+    assert len(bench.shells.asked_at) == 2
+
+
 async def test_a_changed_interval_moves_the_grid(bench: Bench) -> None:
     await bench.watch(server(interval=3600))
     await bench.watch(replace(server(interval=5), generation=2))

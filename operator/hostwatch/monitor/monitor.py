@@ -166,7 +166,7 @@ class Monitor:
         self._alerts.adopt(alerts)
         for server in alerts:
             watch = self._watches.get(server)
-            if watch is not None and _is_suspended(watch):
+            if watch is not None and watch.suspended:
                 why = EndedReason.SERVER_SUSPENDED
                 self._alerts.end(server, why, self._clock.now())
 
@@ -262,12 +262,15 @@ class Monitor:
         spec = watch.runnable() if watch is not None else None
         if watch is None or watch.key is None or spec is None:
             return
-        slot = Grid.of(server, spec.interval).after(self._clock.epoch())
+        now = self._clock.monotonic()
+        # A timer may be a moment early; that slot is this one, not the next.
+        early = max(0.0, when - now)
+        slot = Grid.of(server, spec.interval).after(self._clock.epoch() + early)
         self._slots.put(server, self._clock.monotonic_of(slot))
         if watch.task is not None:
             self._meter.skipped(watch.key)
             return
-        self._run(watch, lateness=self._clock.monotonic() - max(when, watch.since))
+        self._run(watch, lateness=max(0.0, now - max(when, watch.since)))
 
     # One run
 
@@ -388,12 +391,8 @@ class Monitor:
     def _count(self, watch: Watch) -> None:
         """Keep the number of servers up to date, at no cost that grows with it."""
         server = watch.server.id
-        if _is_suspended(watch) and server in self._watches:
+        if watch.suspended and server in self._watches:
             self._suspended.add(server)
         else:
             self._suspended.discard(server)
         self._meter.watching(len(self._watches), len(self._suspended))
-
-
-def _is_suspended(watch: Watch) -> bool:
-    return watch.server.spec is not None and watch.server.spec.suspend

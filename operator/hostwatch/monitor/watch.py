@@ -83,6 +83,11 @@ class Watch:
         """Return the spec to collect by, None where nothing may be collected."""
         return self.server.spec if self.key is not None else None
 
+    @property
+    def suspended(self) -> bool:
+        """Whether its spec says to leave it alone."""
+        return self.server.spec is not None and self.server.spec.suspend
+
     def renew(self, old: ServerSpec | None) -> None:
         """Begin anew with a changed spec: what was known may be of another machine.
 
@@ -173,7 +178,7 @@ class Watch:
     def state(self, key: ServerKey, result: CollectResult | None) -> ServerState:
         """Return what the status should say now."""
         spec = self.server.spec
-        suspended = spec is not None and spec.suspend
+        suspended = self.suspended
         first_use = spec is not None and spec.host_key.trust_on_first_use
         pinned = self.pinned if first_use else None
         facts = Facts(
