@@ -109,8 +109,8 @@ class App:
         """Work until `stop` is called.
 
         Raises what no waiting would mend: `KubeConfigError`, `CrdMissingError`,
-        `ClusterIdError`, `DatabaseRefusedError`, `SchemaError`, `HttpPortError` and
-        `InformerEndedError`.
+        `ClusterIdError`, `ApiRefusedError`, `DatabaseRefusedError`, `SchemaError`,
+        `HttpPortError`, `InformerEndedError` and `WatchStalledError`.
         """
         try:
             await self._open("http", self._http)

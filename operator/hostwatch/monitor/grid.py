@@ -19,14 +19,6 @@ def hash_of(server: ServerId) -> int:
     return int.from_bytes(blake2b(server.encode(), digest_size=8).digest())
 
 
-def shard_of(server: ServerId, shards: int) -> int:
-    """Return which of that many shards a server belongs to, from the hash's low half.
-
-    The phase comes from the high half, so every shard's load is spread as evenly.
-    """
-    return (hash_of(server) & _LOW) % shards
-
-
 @dataclass(frozen=True, slots=True)
 class Grid:
     """The slots of one server: epoch seconds ``phase + n x interval``."""
